@@ -1,0 +1,1 @@
+"""Deep Learning, Checked: the package the book is built from."""
