@@ -46,7 +46,7 @@ reseed: $(READY)  ## run every chapter over other seeds: SEEDS=20 CHAPTER=scaled
 	$(BIN)/python tools/reseed.py --seeds $(or $(SEEDS),20) $(CHAPTER)
 
 reproducible: $(READY)  ## two clean builds in two places, compared byte by byte
-	PATH="$(BIN):$$PATH" $(BIN)/python tools/reproducible.py
+	PATH="$(BIN):$$PATH" $(BIN)/python tools/reproducible.py $(if $(AGAINST),--against $(AGAINST))
 
 chapter: $(READY)  ## start a chapter: TOPIC=kernel_attention
 	$(BIN)/python tools/new_chapter.py $(TOPIC)

@@ -2,7 +2,6 @@
 
 import pytest
 import torch
-
 from dlchecked.geometric_sum import geometric_sum
 
 

@@ -216,7 +216,9 @@ def _demand_labels(axes: list[Axes]) -> None:
         for which, shared in (("x", ax.get_shared_x_axes()), ("y", ax.get_shared_y_axes())):
             relatives = shared.get_siblings(ax)
             if not any(getattr(a, f"get_{which}label")() for a in relatives):
-                raise ValueError(f"a panel of the figure has no {which}-axis label: set_{which}label")
+                raise ValueError(
+                    f"a panel of the figure has no {which}-axis label: set_{which}label"
+                )
 
 
 def _settle(fig: Figure) -> None:

@@ -60,7 +60,7 @@ def parse(source: str) -> ast.Module:
 
 
 def imported(tree: ast.Module, package: str, *, inside: str = "") -> set[str]:
-    """The names of `package`'s modules that a tree imports, `inside` being its own module's name."""
+    """The names in `package` that a tree imports; `inside` is the name of its own module."""
     found = set()
     for node in ast.walk(tree):
         if isinstance(node, ast.Import):

@@ -167,7 +167,7 @@ class LedgerDomain(Domain):
             self.checks.setdefault(docname, []).append(entry)
 
     def _note(
-        self, kept: dict[str, Any], name: str, docname: str, node: nodes.Element, more: dict[str, Any]
+        self, kept: dict[str, Any], name: str, docname: str, node: Any, more: dict[str, Any]
     ) -> None:
         for other in (self.claims, self.tombstones):
             if name in other:
@@ -371,6 +371,7 @@ def _engrave(app: Sphinx, stone: tombstone, docname: str, domain: LedgerDomain) 
 
 def in_order(env: BuildEnvironment, domain: LedgerDomain) -> list[tuple[str, dict[str, Any]]]:
     """Claims as the book numbers them."""
+
     def place(item: tuple[str, dict[str, Any]]) -> tuple[Any, ...]:
         name, entry = item
         number = env.toc_fignumbers.get(entry["docname"], {}).get("claim", {}).get(name)

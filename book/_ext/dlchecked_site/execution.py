@@ -52,7 +52,7 @@ SETTINGS = {
 }
 
 
-class ChapterFailed(SphinxError):
+class ChapterError(SphinxError):
     """A cell of a chapter raised; the build stops here, every time."""
 
     category = "A chapter's cells failed"
@@ -96,7 +96,7 @@ def with_key(text: str, root: Path, docname: str) -> str:
         return text
     stamped, found = _KERNEL.subn(rf"\1\2 ({key_of(text, root)})", text, count=1)
     if not found:
-        raise ChapterFailed(
+        raise ChapterError(
             f"{docname}: a page with code cells needs `kernelspec:` with `name: python3` and "
             "`display_name: Python 3` in its front matter (see book/_template.md)"
         )
@@ -146,7 +146,7 @@ def _chapter(app: Sphinx, docname: str) -> Chapter | None:
     text = with_key(text, root, docname)
     reader = create_nb_reader(str(path), env.myst_config, env.mystnb_config, text)
     if reader is None:
-        raise ChapterFailed(f"{docname}: a page with code cells needs `file_format: mystnb` on top")
+        raise ChapterError(f"{docname}: a page with code cells needs `file_format: mystnb` on top")
     return Chapter(docname, path, reader.read(text), inputs_of(text, root))
 
 
@@ -184,7 +184,7 @@ def _run_all(
             cache.cache_notebook_bundle(bundle, check_validity=False, overwrite=True)
             logger.info("%s ran in %.1f s", chapter.docname, seconds)
     if failures:
-        raise ChapterFailed("\n\n".join(failures))
+        raise ChapterError("\n\n".join(failures))
 
 
 def _run(

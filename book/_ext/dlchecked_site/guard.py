@@ -29,7 +29,7 @@ def _install() -> None:
         path = os.path.realpath(path)
         if path not in inputs:
             raise PermissionError(
-                f"this cell opens {path[len(root):]}, which the build does not see: import the "
+                f"this cell opens {path[len(root) :]}, which the build does not see: import the "
                 "module, or write the data file's path as one string literal in a cell"
             )
 

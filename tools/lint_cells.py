@@ -1,0 +1,89 @@
+"""Lint the chapters' code cells as Python: ruff's rules and format, and mypy.
+
+The cells of a page become one module with every line where it stands in the page, so that what the
+tools report points at the page.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+ROOT = Path(__file__).resolve().parents[1]
+sys.path.insert(0, str(ROOT / "book" / "_ext"))
+
+from dlchecked_site.chapters import code_cells  # noqa: E402
+
+# A cell may end in an expression, which is shown; imports may stand in later cells' solutions.
+RULES = ["--extend-ignore", "B018,E402,D,E731,ANN", "--line-length", "100"]
+# A cell is read, not imported: its functions carry no types, and what it calls is checked anyway.
+TYPES = """[mypy]
+mypy_path = {code}
+check_untyped_defs = true
+ignore_missing_imports = true
+allow_redefinition = true
+
+[mypy-sympy.*,scipy.*,matplotlib.*,myst_nb.*]
+follow_imports = skip
+"""
+LONGEST_CELL = 30
+
+
+def as_module(page: str) -> str:
+    """The page's cells at their lines, everything else blank."""
+    lines = [""] * (len(page.splitlines()) + 1)
+    for cell in code_cells(page):
+        for at, line in enumerate(cell.source.splitlines()):
+            lines[cell.line - 1 + at] = line
+    return "\n".join(lines).rstrip() + "\n"
+
+
+def too_long(page: Path) -> list[str]:
+    """Cells over the limit: what is longer belongs in the module."""
+    return [
+        f"{page}:{cell.line}: a cell of {n} lines, over {LONGEST_CELL}: make it a function"
+        for cell in code_cells(page.read_text(encoding="utf-8"))
+        if (n := len(cell.source.strip().splitlines())) > LONGEST_CELL
+    ]
+
+
+def _run(command: list[str], folder: Path) -> tuple[int, str]:
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True)
+    return done.returncode, done.stdout + done.stderr
+
+
+def main(book: Path = ROOT / "book") -> int:
+    """Check every page; return how many tools found something."""
+    pages = [p for p in sorted(book.glob("*.md")) if code_cells(p.read_text(encoding="utf-8"))]
+    failed = 0
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        (folder / "cells").mkdir()
+        for page in pages:
+            text = page.read_text(encoding="utf-8")
+            (folder / f"{page.stem}_page.py").write_text(as_module(text), encoding="utf-8")
+            for cell in code_cells(text):
+                file = folder / "cells" / f"{page.stem}_line_{cell.line}.py"
+                file.write_text(cell.source + "\n", encoding="utf-8")
+        (folder / "mypy.ini").write_text(TYPES.format(code=ROOT / "code"), encoding="utf-8")
+        config = ["--config", str(ROOT / "pyproject.toml")]
+        modules = [f"{page.stem}_page.py" for page in pages]
+        commands = [
+            ["ruff", "check", *config, *RULES, *modules],
+            ["ruff", "format", "--diff", *config, "--line-length", "88", "cells"],
+            ["mypy", "--config-file", "mypy.ini", *modules],
+        ]
+        for command in commands if pages else []:
+            code, said = _run([sys.executable, "-m", *command], folder)
+            if code:
+                failed += 1
+                print(said.replace("_page.py", ".md"))
+    long = [line for page in pages for line in too_long(page)]
+    print("\n".join(long) or f"cells of {len(pages)} pages: {failed or 'no'} complaints")
+    return failed + bool(long)
+
+
+if __name__ == "__main__":
+    sys.exit(main())
