@@ -1,32 +1,33 @@
 """The ledger: checks that judge a claim and wrong versions of it with one and the same callable.
 
 A check that has never been seen to fail proves nothing. So every check here takes, beside the right
-version of a claim, at least one wrong version: the forgotten factor, the inverted variance, the misprint.
-It raises :class:`ClaimError` unless the right version passes *and* every wrong one is rejected, and
-returns a :class:`Verdict` that shows itself when it is the last expression of a cell.
+version of a claim, at least one wrong version: the forgotten factor, the inverted variance, the
+misprint. It raises :class:`ClaimError` unless the right version passes *and* every wrong one is
+rejected, and returns a :class:`Verdict` that shows itself when it is the last expression of a cell.
 
-============  =================================================  =======================================
-check         what it judges                                     by what
-============  =================================================  =======================================
-`prove`       identities, order relations, limits                algebra and numbers, both
-`count`       exact integers                                     equality
-`agree`       two computations                                   a stated tolerance
-`observe`     a behaviour                                        your own callable
-`measure`     an estimate                                        its interval at a stated level
-`refute`      a printed statement and what corrects it           your own callable at a counterexample
-`quote`       a figure from elsewhere                            nothing, and it says so
-`record`      a figure of ours from a committed file             nothing, and it says so
-============  =================================================  =======================================
+=========  ============================================  ======================================
+check      what it judges                                by what
+=========  ============================================  ======================================
+`prove`    identities, order relations, limits           algebra and numbers, both
+`count`    exact integers                                equality
+`agree`    two computations                              a stated tolerance
+`observe`  a behaviour                                   your own callable
+`measure`  an estimate                                   its interval at a stated level
+`refute`   a printed statement and what corrects it      your own callable at a counterexample
+`quote`    a figure from elsewhere                       nothing, and it says so
+`record`   a figure of ours from a committed file        nothing, and it says so
+=========  ============================================  ======================================
 
-Two environment variables matter. ``DLCHECKED_SEED`` (an integer, 0 if unset) is the base seed of every
-random number drawn here. ``DLCHECKED_ON_FAILURE=report`` lets a failing check return its failing verdict
-instead of raising it; that is for counting how often a measured claim fails over many seeds, and for
-nothing else.
+Two environment variables matter. ``DLCHECKED_SEED`` (an integer, 0 if unset) is the base seed of
+every random number drawn here. ``DLCHECKED_ON_FAILURE=report`` lets a failing check return its
+failing verdict instead of raising it; that is for counting how often a measured claim fails over
+many seeds, and for nothing else.
 """
 
 from __future__ import annotations
 
 import datetime
+import functools
 import hashlib
 import html
 import inspect
@@ -40,6 +41,7 @@ from dataclasses import dataclass, field
 from fractions import Fraction
 from numbers import Integral, Real
 from pathlib import Path
+from types import MappingProxyType
 from typing import Any
 
 import numpy as np
@@ -89,6 +91,7 @@ _PAST_TENSE = {
 
 Size = int | float | Fraction
 Sizes = Mapping[str, Size | Sequence[Size]]
+_NO_SIZES: Sizes = MappingProxyType({})
 
 
 # Verdicts
@@ -119,7 +122,8 @@ class Verdict:
     wrong
         The wrong versions, in the order they were given.
     sizes, also_at
-        The sizes the check ran with, and the degenerate ones at which only the right version was judged.
+        The sizes the check ran with, and the degenerate ones at which only the right version was
+        judged.
     seed
         The base seed, if random numbers were drawn for the check.
     detail
@@ -191,14 +195,16 @@ class Verdict:
         """A slim badge: plain elements, every text escaped, no ids, no styles of its own."""
         mark = "✓" if self.holds else "✗"
         rows = "".join(
-            f'<li><span class="dlc-verdict__rejected">{"rejected" if r.rejected else "not rejected"}'
-            f'</span> <span class="dlc-verdict__label">{html.escape(r.label)}</span>: '
+            '<li><span class="dlc-verdict__rejected">'
+            f"{'rejected' if r.rejected else 'not rejected'}</span> "
+            f'<span class="dlc-verdict__label">{html.escape(r.label)}</span>: '
             f'<span class="dlc-verdict__finding">{html.escape(r.finding)}</span></li>'
             for r in self.wrong
         )
         wrong = f'<ul class="dlc-verdict__wrong">{rows}</ul>' if rows else ""
+        failed = "" if self.holds else " dlc-verdict--failed"
         return (
-            f'<div class="dlc-verdict dlc-verdict--{html.escape(self.kind)}">'
+            f'<div class="dlc-verdict dlc-verdict--{html.escape(self.kind)}{failed}">'
             f'<p class="dlc-verdict__head"><span aria-hidden="true">{mark}</span> '
             f'<span class="dlc-verdict__word">{html.escape(self.word)}</span> '
             f'<code class="dlc-verdict__id">{html.escape(self.id)}</code>'
@@ -276,8 +282,8 @@ def generator(k: int | str, *, device: str | torch.device = "cpu") -> torch.Gene
     Parameters
     ----------
     k
-        A number or a name for the stream. The same `k` gives the same stream again; different ones give
-        independent streams. ``1`` and ``"1"`` are different.
+        A number or a name for the stream. The same `k` gives the same stream again; different ones
+        give independent streams. ``1`` and ``"1"`` are different.
     device
         Where the generator lives.
 
@@ -322,7 +328,9 @@ def _check_id(claim: object) -> str:
 
 def _check_wrong(wrong: object) -> dict[str, Any]:
     if not isinstance(wrong, Mapping):
-        raise TypeError(f"wrong must be a mapping of labels to versions, got {type(wrong).__name__}")
+        raise TypeError(
+            f"wrong must be a mapping of labels to versions, got {type(wrong).__name__}"
+        )
     if not wrong:
         raise ValueError("wrong must hold at least one wrong version: a check must be seen to fail")
     for label in wrong:
@@ -385,7 +393,7 @@ def _check_also_at(also_at: object, sizes: Mapping[str, object]) -> list[dict[st
 
 
 def _is_callable(version: object) -> bool:
-    """Whether a version is a function of the sizes. (A SymPy symbol can be called, but is a value.)"""
+    """Whether a version is a function of the sizes. (A SymPy symbol can be called; it is none.)"""
     return callable(version) and not isinstance(version, sp.Basic | Tensor)
 
 
@@ -411,7 +419,7 @@ def _value_at(version: Any, at: Mapping[str, Size]) -> Any:
 def _check_callables(
     versions: Sequence[Any], sizes: dict[str, tuple[Size, ...]], extra: set[str], also_at: object
 ) -> None:
-    """Every size must be taken by some version, and no version may ask for one that is not there."""
+    """Every size must be taken by some version; none may ask for one that is not there."""
     callables = [version for version in versions if _is_callable(version)]
     taken, anything = set(extra), False
     for version in callables:
@@ -426,7 +434,7 @@ def _check_callables(
     idle = [name for name, at in sizes.items() if len(at) > 1 and name not in taken]
     if idle and not anything:
         raise ValueError(
-            f"sizes: several sizes are given for {', '.join(idle)}, but no version is a function of it"
+            f"sizes: several sizes are given for {', '.join(idle)}, but no version takes it"
         )
     if also_at and not callables and not extra:
         raise ValueError("also_at needs versions that are functions of the sizes")
@@ -449,20 +457,13 @@ def _at_text(at: Mapping[str, Size]) -> str:
     return ", ".join(f"{name} = {value}" for name, value in at.items())
 
 
-def _sweep(
-    judge: Callable[[Any, Mapping[str, Size]], _Finding],
-    version: Any,
-    points: Sequence[Mapping[str, Size]],
-) -> list[_Finding]:
-    """Judge a version at every choice of sizes. What it raises leaves it undecided."""
-    return [judge(version, at) for at in points]
-
-
-def _attempt(work: Callable[[], Any]) -> tuple[Any, _Finding | None]:
+def _attempt(
+    work: Callable[..., Any], *arguments: Any, **named: Any
+) -> tuple[Any, _Finding | None]:
     """Run something of the author's; an exception becomes an undecided finding."""
     try:
-        return work(), None
-    except Exception as problem:
+        return work(*arguments, **named), None
+    except Exception as problem:  # whatever it is, nothing has been judged
         text = f"raised {type(problem).__name__}: {proving.show(problem, longest=120)}"
         return None, _Finding(None, text, cause=problem)
 
@@ -474,7 +475,11 @@ def _merge_right(findings: Sequence[_Finding], points: Sequence[Mapping[str, Siz
             if found.outcome is wanted:
                 where = f"at {_at_text(at)}: " if at else ""
                 return _Finding(wanted, where + found.text, found.detail, found.cause)
-    return findings[0]
+    first = findings[0]
+    if len({found.text for found in findings}) == 1:
+        return first
+    text = f"at {_at_text(points[0])}: {first.text}; likewise at the other {len(points) - 1} sizes"
+    return _Finding(True, text.replace("other 1 sizes", "other size"), first.detail)
 
 
 def _merge_wrong(findings: Sequence[_Finding], points: Sequence[Mapping[str, Size]]) -> _Finding:
@@ -482,13 +487,16 @@ def _merge_wrong(findings: Sequence[_Finding], points: Sequence[Mapping[str, Siz
     passed = [at for found, at in zip(findings, points, strict=True) if found.outcome is True]
     for found, at in zip(findings, points, strict=True):
         if found.outcome is False:
-            where = f"at {_at_text(at)}: " if at and len(points) > 1 else ""
+            where = f"at {_at_text(at)}: " if at else ""
             also = f" (it passes at {'; '.join(map(_at_text, passed))})" if passed else ""
             return _Finding(False, where + found.text + also, found.detail)
     for found in findings:
         if found.outcome is None:
             return found
     return findings[0]
+
+
+_Merge = Callable[[Sequence[_Finding], Sequence[Mapping[str, Size]]], _Finding]
 
 
 def _settle(
@@ -498,39 +506,36 @@ def _settle(
     right: Any,
     wrong: Mapping[str, Any],
     *,
-    sizes: dict[str, tuple[Size, ...]],
+    sizes: Mapping[str, tuple[Size, ...]],
     also_at: Sequence[Mapping[str, Size]] = (),
+    swept: bool = True,
+    merge: _Merge = _merge_right,
     hint: str = "",
-    diagnose: Callable[[], str] | None = None,
     seeded: bool = False,
 ) -> Verdict:
     """Judge all versions by one callable, and return the verdict or raise it."""
-    points = [
-        dict(zip(sizes, values, strict=True)) for values in itertools.product(*sizes.values())
-    ]
+    names = list(sizes) if swept else []
+    combinations = itertools.product(*(sizes[name] for name in names))
+    points = [dict(zip(names, values, strict=True)) for values in combinations]
     everywhere = [*points, *also_at]
-    found = _merge_right(_sweep(judge, right, everywhere), everywhere)
+    found = merge([judge(right, at) for at in everywhere], everywhere)
     wrong_found = {
-        label: _merge_wrong(_sweep(judge, version, points), points)
+        label: _merge_wrong([judge(version, at) for at in points], points)
         for label, version in wrong.items()
     }
-    holds = found.outcome is True and all(f.outcome is False for f in wrong_found.values())
+    rejections = [Rejection(label, f.outcome is False, f.text) for label, f in wrong_found.items()]
     verdict = Verdict(
         id=claim,
         kind=kind,
-        holds=holds,
+        holds=found.outcome is True and all(rejection.rejected for rejection in rejections),
         summary=found.text,
-        wrong=tuple(
-            Rejection(label, f.outcome is False, f.text) for label, f in wrong_found.items()
-        ),
-        sizes={name: tuple(_shown_size(v) for v in values) for name, values in sizes.items()},
+        wrong=tuple(rejections),
+        sizes={name: tuple(map(_shown_size, values)) for name, values in sizes.items()},
         also_at=tuple({name: _shown_size(v) for name, v in at.items()} for at in also_at),
         seed=_take_seed(always=seeded),
         detail=_plain(found.detail),
     )
-    if holds:
-        return verdict
-    return _fail(verdict, found, wrong_found, hint, diagnose)
+    return verdict if verdict.holds else _fail(verdict, found, wrong_found, hint)
 
 
 def _shown_size(value: Size) -> int | str:
@@ -542,8 +547,8 @@ def _fail(
     found: _Finding,
     wrong_found: Mapping[str, _Finding],
     hint: str,
-    diagnose: Callable[[], str] | None,
 ) -> Verdict:
+    """Say how every version was judged, and raise it (or return it, where that was asked for)."""
     words = {True: "passed", False: "failed", None: "could not be judged"}
     lines = [
         f"{verdict.kind}({verdict.id!r}): the check failed",
@@ -558,24 +563,37 @@ def _fail(
         else:
             word = "rejected" if f.outcome is False else "could not be judged"
             lines.append(f'  wrong version "{label}": {word}: {f.text}')
-    if found.outcome is False and diagnose is not None and (diagnosis := diagnose()):
-        lines.append(f"  {diagnosis}")
+    hint = _hint(found, wrong_found) or hint
     if hint:
         lines.append(f"hint: {hint}")
+    message = "\n".join(lines)
+    verdict.detail["message"] = message
     if os.environ.get("DLCHECKED_ON_FAILURE") == "report":
         return verdict
     cause = next((f.cause for f in [found, *wrong_found.values()] if f.cause), None)
-    raise ClaimError("\n".join(lines), verdict) from cause
+    raise ClaimError(message, verdict) from cause
+
+
+def _hint(found: _Finding, wrong_found: Mapping[str, _Finding]) -> str:
+    """The one remedy that is obvious, if there is one."""
+    if found.outcome is not True and found.detail.get("undeclared"):
+        names = ", ".join(found.detail["undeclared"])
+        return f"{names}: not declared real, so complex numbers were put in; declare what you mean"
+    if found.outcome is None and found.text.find("not proved") >= 0:
+        return "give rewrite= a rewriting that shows it, or for an order a certificate="
+    if found.outcome is True and any(f.outcome is True for f in wrong_found.values()):
+        return "choose sizes and values at which the wrong version differs, or drop it"
+    return ""
 
 
 # prove
 
 
-def _check_prove_options(relation: object, rewrite: object, points: object, digits: object) -> None:
-    if relation not in proving.RELATIONS:
-        raise ValueError(f"relation must be one of {proving.RELATIONS}, got {relation!r}")
+def _check_prove_options(rewrite: object, points: object, digits: object) -> None:
     if rewrite is not None and not callable(rewrite):
-        raise TypeError(f"rewrite must be a function of an expression, got {type(rewrite).__name__}")
+        raise TypeError(
+            f"rewrite must be a function of an expression, got {type(rewrite).__name__}"
+        )
     for name, value, least in (("points", points, 4), ("digits", digits, 20)):
         if isinstance(value, bool) or not isinstance(value, int):
             raise TypeError(f"{name} must be an int, got {type(value).__name__}")
@@ -590,7 +608,7 @@ def prove(
     *,
     wrong: Mapping[str, Any],
     relation: str = "==",
-    sizes: Sizes = {},
+    sizes: Sizes = _NO_SIZES,
     also_at: Sequence[Mapping[str, Size]] = (),
     certificate: Any = None,
     rewrite: Callable[[sp.Expr], sp.Expr] | None = None,
@@ -604,8 +622,8 @@ def prove(
     id
         The claim's id.
     left, right
-        SymPy expressions or matrices (compared entry by entry), exact numbers, or functions of the sizes
-        that return such. One side may be a bare :class:`sympy.Limit`.
+        SymPy expressions or matrices (compared entry by entry), exact numbers, or functions of the
+        sizes that return such. One side may be a bare :class:`sympy.Limit`.
     wrong
         Label -> wrong version, each judged in the place of `right`.
     relation
@@ -614,11 +632,11 @@ def prove(
     sizes, also_at
         Sizes the functions are called with; see the module's text.
     certificate
-        For an order relation: an expression with its sign on its face, such as a sum of squares, that
-        equals the larger side minus the smaller one. Its equality is itself proved.
+        For an order relation: an expression with its sign on its face, such as a sum of squares,
+        that equals the larger side minus the smaller one. Its equality is itself proved.
     rewrite
-        A hint: a value-preserving rewriting of an expression, applied before the difference is reduced.
-        It is not trusted but tested at random points.
+        A hint: a value-preserving rewriting of an expression, applied before the difference is
+        reduced. It is not trusted but tested at random points.
     points, digits
         How many random points the numeric leg takes, and to how many digits it compares first.
 
@@ -643,32 +661,39 @@ def prove(
     True
     """
     claim, versions = _check_id(id), _check_wrong(wrong)
-    _check_prove_options(relation, rewrite, points, digits)
+    _check_prove_options(rewrite, points, digits)
     checked = _check_sizes(sizes)
     _check_callables([left, right, *versions.values(), certificate], checked, set(), also_at)
     degenerate = _check_also_at(also_at, checked)
 
+    seed = f"{base_seed()}/prove/{claim}"
+
     def judge(version: Any, at: Mapping[str, Size]) -> _Finding:
         values: list[Any] = []
-        names = ("left", "right" if version is right else "wrong", "certificate")
-        for name, given in zip(names, (left, version, certificate), strict=True):
-            value, problem = _attempt(lambda given=given: _value_at(given, at))
+        for name, given in (("left", left), ("right", version), ("certificate", certificate)):
+            value, problem = _attempt(_value_at, given, at)
             if problem is not None:
                 return problem
-            values.append(None if value is None else proving.exact(name, value))
+            values.append(None if given is None else proving.exact(name, value))
+        a, b, shown = values
+        proving.check(a, b, relation=relation, certificate=shown)
         judged, problem = _attempt(
-            lambda: proving.judge(
-                values[0],
-                values[1],
-                relation=relation,
-                certificate=values[2],
-                rewrite=rewrite,
-                points=points,
-                digits=digits,
-                seed=f"{base_seed()}/prove/{claim}",
-            )
+            functools.partial(proving.judge, relation=relation, seed=seed),
+            a,
+            b,
+            certificate=shown,
+            rewrite=rewrite,
+            points=points,
+            digits=digits,
         )
-        return problem or _Finding(judged.outcome, judged.finding, judged.detail)
+        if problem is not None:
+            return problem
+        finding = judged.finding
+        if judged.outcome is False and version is right:
+            # The judgement stands; this only helps to find out what is wrong.
+            contradiction, _ = _attempt(proving.contradiction, a, b, relation=relation)
+            finding += f"; {contradiction}" if contradiction else ""
+        return _Finding(judged.outcome, finding, judged.detail)
 
     return _settle(
         "prove", claim, judge, right, versions, sizes=checked, also_at=degenerate, seeded=True
@@ -678,18 +703,28 @@ def prove(
 def equal(left: Any, right: Any, *, relation: str = "==", **options: Any) -> bool:
     """The judgement of `prove` alone, as a bool: for the callables of `refute` and `observe`.
 
+    Parameters
+    ----------
+    left, right, relation
+        As for `prove`, but no functions of sizes.
+    options
+        ``certificate``, ``rewrite``, ``points`` and ``digits`` of `prove`.
+
+    Returns
+    -------
+    bool
+        ``True`` if both legs carry the relation, ``False`` if a witness refutes it.
+
     Raises
     ------
     ClaimError
-        If it cannot be decided.
+        If neither is the case.
     """
-    judged = proving.judge(
-        proving.exact("left", left),
-        proving.exact("right", right),
-        relation=relation,
-        seed=f"{base_seed()}/equal",
-        **options,
-    )
+    a, b = proving.exact("left", left), proving.exact("right", right)
+    if options.get("certificate") is not None:
+        options["certificate"] = proving.exact("certificate", options["certificate"])
+    proving.check(a, b, relation=relation, certificate=options.get("certificate"))
+    judged = proving.judge(a, b, relation=relation, seed=f"{base_seed()}/equal", **options)
     if judged.outcome is None:
         raise ClaimError(f"could not be judged: {judged.finding}")
     return judged.outcome
@@ -718,7 +753,7 @@ def count(
     formula: Any,
     *,
     wrong: Mapping[str, Any],
-    sizes: Sizes = {},
+    sizes: Sizes = _NO_SIZES,
     also_at: Sequence[Mapping[str, Size]] = (),
 ) -> Verdict:
     """Compare an exact count with a formula, as integers.
@@ -728,7 +763,8 @@ def count(
     counted
         What was counted: an int, or a function of the sizes that counts.
     formula
-        What is claimed: an int, a SymPy expression in symbols named like the sizes, or a function of them.
+        What is claimed: an int, a SymPy expression in symbols named like the sizes, or a function
+        of them.
     wrong
         Label -> wrong version, judged in the place of `formula`.
 
@@ -762,7 +798,7 @@ def count(
     def judge(version: Any, at: Mapping[str, Size]) -> _Finding:
         numbers = []
         for name, source in (("counted", counted), ("formula", version)):
-            value, problem = _attempt(lambda source=source: _value_at(source, at))
+            value, problem = _attempt(_value_at, source, at)
             if problem is not None:
                 return problem
             numbers.append(_whole(name, value, at))
@@ -771,8 +807,31 @@ def count(
             return _Finding(True, f"{seen}, as counted", {"counted": seen})
         return _Finding(False, f"{claimed}, counted {seen}", {"counted": seen})
 
-    verdict = _settle("count", claim, judge, formula, versions, sizes=checked, also_at=degenerate)
-    return verdict
+    return _settle(
+        "count",
+        claim,
+        judge,
+        formula,
+        versions,
+        sizes=checked,
+        also_at=degenerate,
+        merge=_merge_counts,
+    )
+
+
+def _merge_counts(findings: Sequence[_Finding], points: Sequence[Mapping[str, Size]]) -> _Finding:
+    """One finding for a count at several sizes: the first and the last number."""
+    merged = _merge_right(findings, points)
+    if merged.outcome is not True or len(points) == 1:
+        return merged
+    ends = [f"{findings[i].detail['counted']} at {_at_text(points[i])}" for i in (0, -1)]
+    counted = {
+        _at_text(at): found.detail["counted"] for at, found in zip(points, findings, strict=True)
+    }
+    text = f"equal at all {len(points)} choices of sizes: {ends[0]}, …, {ends[1]}"
+    return _Finding(
+        True, text.replace(", …" if len(points) == 2 else "\n", ""), {"counted": counted}
+    )
 
 
 # agree
@@ -800,15 +859,22 @@ def _array(name: str, value: object) -> NDArray[Any]:
         raise ValueError(f"{name} must not be empty, got shape {array.shape}")
     if array.dtype.kind == "c":
         return array.astype(np.complex128)
+    if array.dtype.kind == "u" and int(array.max()) >= 2**63:
+        raise ValueError(f"{name} must fit into int64, got {int(array.max())}")
     return array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
 
 
 def _largest_error(computed: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
     """``|computed - expected|`` in float64; infinities that are equal differ by nothing."""
+    if computed.dtype.kind == expected.dtype.kind == "i":
+        # float64 has no room for the last digits of an int64, and int64 none for every difference.
+        largest = max(int(np.abs(side.astype(np.float64)).max()) for side in (computed, expected))
+        if largest >= 2**53:
+            computed, expected = computed.astype(object), expected.astype(object)
     with np.errstate(invalid="ignore", over="ignore"):
-        error = np.abs(computed - expected).astype(np.float64)
-    error[np.asarray(computed == expected)] = 0.0
-    return error
+        error = np.asarray(np.abs(computed - expected), dtype=np.float64)
+    error = np.where(np.isnan(error), np.inf, error)
+    return np.where(computed == expected, 0.0, error)
 
 
 def agree(
@@ -820,7 +886,7 @@ def agree(
     atol: float = 0.0,
     rtol: float = 0.0,
     exact: bool = False,
-    sizes: Sizes = {},
+    sizes: Sizes = _NO_SIZES,
     also_at: Sequence[Mapping[str, Size]] = (),
 ) -> Verdict:
     """Compare two computations: ``|computed - expected| <= atol + rtol |expected|`` everywhere.
@@ -828,8 +894,9 @@ def agree(
     Parameters
     ----------
     computed, expected
-        Tensors, arrays, numbers, nested sequences of them, or functions of the sizes that return such.
-        Both must have one shape; nothing is broadcast. They are compared in float64 or complex128.
+        Tensors, arrays, numbers, nested sequences of them, or functions of the sizes that return
+        such. Both must have one shape; nothing is broadcast. They are compared in float64 or
+        complex128.
     wrong
         Label -> wrong version, judged in the place of `expected`.
     atol, rtol
@@ -860,20 +927,41 @@ def agree(
     def judge(version: Any, at: Mapping[str, Size]) -> _Finding:
         arrays = []
         for name, source in (("computed", computed), ("expected", version)):
-            value, problem = _attempt(lambda source=source: _value_at(source, at))
+            value, problem = _attempt(_value_at, source, at)
             if problem is not None:
                 return problem
             arrays.append(_array(name, value))
         return _compare_arrays(*arrays, atol=float(atol), rtol=float(rtol), exact=exact)
 
-    return _settle("agree", claim, judge, expected, versions, sizes=checked, also_at=degenerate)
+    return _settle(
+        "agree",
+        claim,
+        judge,
+        expected,
+        versions,
+        sizes=checked,
+        also_at=degenerate,
+        merge=_merge_errors,
+    )
+
+
+def _merge_errors(findings: Sequence[_Finding], points: Sequence[Mapping[str, Size]]) -> _Finding:
+    """One finding for an agreement at several sizes: the largest error of all."""
+    merged = _merge_right(findings, points)
+    if merged.outcome is not True:
+        return merged
+    worst = max(findings, key=lambda found: float(found.detail["error"]))
+    total = sum(found.detail["elements"] for found in findings)
+    return _Finding(True, worst.text, {**worst.detail, "elements": total})
 
 
 def _compare_arrays(
     computed: NDArray[Any], expected: NDArray[Any], *, atol: float, rtol: float, exact: bool
 ) -> _Finding:
     if computed.shape != expected.shape:
-        return _Finding(None, f"shapes differ: computed {computed.shape}, expected {expected.shape}")
+        return _Finding(
+            None, f"shapes differ: computed {computed.shape}, expected {expected.shape}"
+        )
     for name, array in (("computed", computed), ("expected", expected)):
         if np.isnan(array).any():
             return _Finding(None, f"{name} contains nan")
@@ -893,7 +981,8 @@ def _compare_arrays(
     if bool((error <= allowed).all()):
         if exact:
             return _Finding(True, f"all {computed.size} values are equal", detail)
-        bound = f"{atol:.2g}" if not rtol else f"{atol:.2g} + {rtol:.2g} |expected|"
+        parts = [f"{atol:.2g}"] * (atol > 0) + [f"{rtol:.2g} |expected|"] * (rtol > 0)
+        bound = " + ".join(parts)
         return _Finding(True, f"largest error {off:.2g} (allowed {bound})", detail)
     text = f"off by {float(error.flat[worst]):.2g}"
     return _Finding(False, text if exact else f"{text} (allowed {limit:.2g})", detail)
@@ -908,16 +997,14 @@ def _name_of(behaviour: Any) -> str:
     return first[0] if first and name != "<lambda>" else name
 
 
-def _as_finding(name: str, answer: object, otherwise: str) -> _Finding:
+def _as_finding(name: str, answer: object) -> _Finding:
     """A bool, or a bool with a finding, as a callable of the author's must return it."""
-    text = otherwise
-    if isinstance(answer, tuple) and len(answer) == 2 and isinstance(answer[1], str):
-        answer, text = answer
-    if not isinstance(answer, bool):
-        raise TypeError(
-            f"{name} must return a bool, or a bool and a str, got {type(answer).__name__}"
-        )
-    return _Finding(answer, text)
+    match answer:
+        case bool():
+            return _Finding(answer, "")
+        case (bool() as outcome, str() as text):
+            return _Finding(outcome, proving.show(text, longest=200))
+    raise TypeError(f"{name} must return a bool, or a bool and a str, got {type(answer).__name__}")
 
 
 def observe(
@@ -926,7 +1013,7 @@ def observe(
     right: Any,
     *,
     wrong: Mapping[str, Any],
-    sizes: Sizes = {},
+    sizes: Sizes = _NO_SIZES,
 ) -> Verdict:
     """Observe a behaviour of the right object that the wrong ones do not show.
 
@@ -956,14 +1043,14 @@ def observe(
     name = _name_of(behaviour)
 
     def judge(version: Any, at: Mapping[str, Size]) -> _Finding:
-        answer, problem = _attempt(lambda: behaviour(version))
+        answer, problem = _attempt(behaviour, version)
         if problem is not None:
             return problem
-        found = _as_finding("behaviour", answer, "")
+        found = _as_finding("behaviour", answer)
         otherwise = f"observed: {name}" if found.outcome else f"not observed: {name}"
         return _Finding(found.outcome, found.text or otherwise)
 
-    return _settle("observe", claim, judge, right, versions, sizes=checked)
+    return _settle("observe", claim, judge, right, versions, sizes=checked, swept=False)
 
 
 def raises(
@@ -981,13 +1068,18 @@ def raises(
     if not (isinstance(error, type) and issubclass(error, BaseException)):
         raise TypeError(f"error must be an exception type, got {error!r}")
 
+    try:
+        pattern = re.compile(match or "")
+    except (re.error, TypeError) as problem:
+        raise ValueError(f"match must be a regular expression, got {match!r}") from problem
+
     def behaviour(version: Callable[[], Any]) -> tuple[bool, str]:
         try:
             version()
         except error as raised:
             text = f"raised {type(raised).__name__}: {proving.show(raised, longest=120)}"
-            return match is None or re.search(match, str(raised)) is not None, text
-        except Exception as raised:
+            return pattern.search(str(raised)) is not None, text
+        except Exception as raised:  # any other error is an answer too: not this one
             return False, f"raised {type(raised).__name__}: {proving.show(raised, longest=120)}"
         return False, "nothing was raised"
 
@@ -1001,7 +1093,7 @@ def refute(
     *,
     printed: Any,
     corrected: Any,
-    counterexample: Mapping[str, Any] = {},
+    counterexample: Mapping[str, Any] = _NO_SIZES,
     printed_label: str = "as printed",
 ) -> Verdict:
     """Refute a printed statement at a counterexample where its correction holds.
@@ -1027,10 +1119,10 @@ def refute(
     where = ", ".join(f"{name} = {value}" for name, value in shown.items())
 
     def judge(version: Any, at: Mapping[str, Size]) -> _Finding:
-        answer, problem = _attempt(lambda: holds(version, **counterexample))
+        answer, problem = _attempt(holds, version, **counterexample)
         if problem is not None:
             return problem
-        found = _as_finding("holds", answer, "")
+        found = _as_finding("holds", answer)
         told = "the correction holds" if found.outcome else "does not hold"
         at_text = f" at {where}" if where else ""
         text = f"{told}{at_text}" + (f": {found.text}" if found.text else "")
@@ -1092,8 +1184,8 @@ class Estimate:
 
     def __str__(self) -> str:
         return (
-            f"{self.value:.4g}, {100 * self.level:.4g} % interval [{self.low:.4g}, {self.high:.4g}], "
-            f"n = {self.n}"
+            f"{self.value:.4g}, {100 * self.level:.4g} % interval "
+            f"[{self.low:.4g}, {self.high:.4g}], n = {self.n}"
         )
 
 
@@ -1142,12 +1234,14 @@ def mean_of(samples: Any, *, level: float = 0.999) -> Estimate:
 
 
 def variance_of(samples: Any, *, level: float = 0.999) -> Estimate:
-    """The variance of independent draws, for any distribution with a fourth moment. Needs 1000 draws.
+    r"""The variance of independent draws, for any distribution with a fourth moment. Needs 1000
+    draws.
 
     Notes
     -----
-    The variance of :math:`s^2` is :math:`(\\mu_4 - \\sigma^4 (n - 3) / (n - 1)) / n`; both moments are
-    estimated from the draws and the interval is the normal one. With heavy tails it is too short.
+    The variance of :math:`s^2` is :math:`(\mu_4 - \sigma^4 (n - 3) / (n - 1)) / n`; both moments
+    are estimated from the draws and the interval is the normal one. With heavy tails it is too
+    short.
     """
     array = _samples("samples", samples, 1000)
     _spread("samples", array)
@@ -1176,7 +1270,8 @@ def share_of(flags: Any, *, level: float = 0.999) -> Estimate:
 
 
 def slope_of(x: Any, y: Any, *, level: float = 0.999) -> Estimate:
-    """The least-squares slope of `y` against `x`, with its t interval. Take logarithms first for a power.
+    """The least-squares slope of `y` against `x`, with its t interval. Take logarithms first for a
+    power.
 
     Notes
     -----
@@ -1215,7 +1310,7 @@ def _band(name: str, value: object) -> tuple[float, float]:
 
 
 def _place(estimate: Estimate, claimed: Any, side: str) -> tuple[bool | None, str]:
-    """Whether the interval supports (True), excludes (False) or leaves open (None) what is claimed."""
+    """Whether the interval supports (True), excludes (False) or leaves open (None) a claim."""
     low, high = estimate.low, estimate.high
     if side == "within":
         a, b = _band("claimed", claimed)
@@ -1236,7 +1331,7 @@ def measure(
     *,
     wrong: Mapping[str, Any],
     side: str = "two-sided",
-    sizes: Sizes = {},
+    sizes: Sizes = _NO_SIZES,
 ) -> Verdict:
     """Compare an estimate's interval with a claimed value.
 
@@ -1249,9 +1344,10 @@ def measure(
     wrong
         Label -> wrong value (or pair), judged in the place of `claimed`.
     side
-        ``"two-sided"``: the interval covers the claimed value. ``"at least"``: the whole interval lies at or
-        above it. ``"at most"``: at or below. ``"within"``: the whole interval lies in the band. For the last
-        three an interval that lies across the bound decides nothing: take more samples.
+        ``"two-sided"``: the interval covers the claimed value. ``"at least"``: the whole interval
+        lies at or above it. ``"at most"``: at or below. ``"within"``: the whole interval lies in
+        the band. For the last three an interval that lies across the bound decides nothing: take
+        more samples.
     sizes
         Recorded only.
     """
@@ -1287,7 +1383,15 @@ def measure(
         else "more samples narrow the interval"
     )
     return _settle(
-        "measure", claim, judge, claimed, versions, sizes=checked, hint=hint, seeded=True
+        "measure",
+        claim,
+        judge,
+        claimed,
+        versions,
+        sizes=checked,
+        swept=False,
+        hint=hint,
+        seeded=True,
     )
 
 
@@ -1324,7 +1428,9 @@ def _quotable(value: Any) -> Any:
     if isinstance(value, Mapping):
         if not value:
             raise ValueError("value must not be empty")
-        return {_check_text("value", "a key", key): _quotable(entry) for key, entry in value.items()}
+        return {
+            _check_text("value", "a key", key): _quotable(entry) for key, entry in value.items()
+        }
     if isinstance(value, bool) or not isinstance(value, Real | str | sp.Number):
         raise TypeError(f"value must be a number, a str or a mapping, got {type(value).__name__}")
     return _plain(value)
@@ -1336,7 +1442,8 @@ def record(id: str, path: str | os.PathLike[str], key: str) -> Verdict:
     Parameters
     ----------
     path
-        A JSON file whose object names the ``machine``, the ``date`` (ISO 8601) and the ``versions``.
+        A JSON file whose object names the ``machine``, the ``date`` (ISO 8601) and the
+        ``versions``.
     key
         A dotted path into it, such as ``"results.bfloat16.seconds"``; a number counts into a list.
 
@@ -1347,7 +1454,7 @@ def record(id: str, path: str | os.PathLike[str], key: str) -> Verdict:
 
     Raises
     ------
-    FileNotFoundError, KeyError, ValueError
+    FileNotFoundError, KeyError, TypeError, ValueError
         If the file, the key, or what the file must name is missing.
     """
     claim = _check_id(id)
@@ -1360,14 +1467,16 @@ def record(id: str, path: str | os.PathLike[str], key: str) -> Verdict:
     except ValueError as problem:
         raise ValueError(f"path: {file} is no JSON file: {problem}") from problem
     if not isinstance(content, dict):
-        raise ValueError(f"path: {file} must hold a JSON object, got {type(content).__name__}")
+        raise TypeError(f"path: {file} must hold a JSON object, got {type(content).__name__}")
     for name in ("machine", "date", "versions"):
         if not content.get(name):
             raise ValueError(f"path: {file} must say its {name}")
     try:
         datetime.datetime.fromisoformat(content["date"])
     except (TypeError, ValueError) as problem:
-        raise ValueError(f"path: {file}: date must be ISO 8601, got {content['date']!r}") from problem
+        raise ValueError(
+            f"path: {file}: date must be ISO 8601, got {content['date']!r}"
+        ) from problem
     value = _dig(content, key, file)
     _take_seed()
     return Verdict(
@@ -1380,9 +1489,16 @@ def record(id: str, path: str | os.PathLike[str], key: str) -> Verdict:
             "machine": content["machine"],
             "date": content["date"],
             "versions": content["versions"],
-            "file": file.name,
+            "file": _committed(file),
             "key": key,
         },
+    )
+
+
+def _committed(file: Path) -> str:
+    """A file's name as it stands in the repository: nothing of the machine it lies on."""
+    return (
+        file.name if file.is_absolute() else "/".join(p for p in file.parts if p not in (".", ".."))
     )
 
 

@@ -35,24 +35,24 @@ LIGHT = {
     "ink": "#1d2129",
     "muted": "#5c6573",
     "grid": "#d5d9e0",
-    "series-1": "#0a5fa3",
-    "series-2": "#d1480f",
-    "series-3": "#00866e",
-    "series-4": "#a3459f",
-    "series-5": "#8f6a00",
-    "series-6": "#3b3f4a",
+    "series-1": "#0a4ba8",
+    "series-2": "#e03a0c",
+    "series-3": "#00917b",
+    "series-4": "#b456a4",
+    "series-5": "#7e3600",
+    "series-6": "#24423f",
 }
 #: What each role looks like on a dark page.
 DARK = {
     "ink": "#e8eaee",
     "muted": "#a3abb8",
     "grid": "#3d444f",
-    "series-1": "#5aa9f5",
-    "series-2": "#ff8a55",
-    "series-3": "#2fc9a6",
-    "series-4": "#e59be0",
-    "series-5": "#e0b93f",
-    "series-6": "#c3c9d4",
+    "series-1": "#5b95fe",
+    "series-2": "#f88956",
+    "series-3": "#2bcd9e",
+    "series-4": "#dfa5ed",
+    "series-5": "#e4c23c",
+    "series-6": "#c5cfd9",
 }
 INK, MUTED, GRID = LIGHT["ink"], LIGHT["muted"], LIGHT["grid"]
 #: The six series colours, in the order of the cycle.
