@@ -233,7 +233,8 @@ def random_scores(rows: int, keys: int, *, size: int, generator: torch.Generator
     """
     rows, keys = integer("rows", rows, at_least=1), integer("keys", keys, at_least=1)
     size = integer("size", size, at_least=1)
-    lengths = _standard_normal((rows, size), generator).norm(dim=-1, keepdim=True)
+    queries = _standard_normal((rows, size), generator)
+    lengths: Tensor = torch.linalg.vector_norm(queries, dim=-1, keepdim=True)
     return lengths * _standard_normal((rows, keys), generator)
 
 
@@ -278,17 +279,7 @@ def dot_product_log_density(x: Tensor, *, size: int, sigma: float = 1.0) -> Tens
     >>> dot_product_log_density(torch.tensor(0.0), size=2).exp()
     tensor(0.5000)
     """
-    x = floating("x", x, at_least=0)
-    finite("x", x)
-    size, sigma = integer("size", size, at_least=1), positive("sigma", sigma)
-    order = (size - 1) / 2
-    # At 0 the product of z^v and K_v(z) is 0 times infinity; so near to 0 it has its limit.
-    z = (x.double().abs() / sigma**2).clamp_min(1e-100)
-    constant = math.log(math.pi) / 2 + order * math.log(2) + math.lgamma(size / 2)
-    result = order * z.log() + _log_bessel_k(size - 1, z) - constant - 2 * math.log(sigma)
-    if size == 1:
-        result = result.masked_fill(x == 0, math.inf)
-    return result.to(x.dtype)
+    return _log_density(x, size, sigma).to(x.dtype)
 
 
 def dot_product_density(x: Tensor, *, size: int, sigma: float = 1.0) -> Tensor:
@@ -313,7 +304,20 @@ def dot_product_density(x: Tensor, *, size: int, sigma: float = 1.0) -> Tensor:
     TypeError, ValueError
         As :func:`dot_product_log_density`.
     """
-    return dot_product_log_density(x, size=size, sigma=sigma).exp()
+    return _log_density(x, size, sigma).exp().to(x.dtype)
+
+
+def _log_density(x: Tensor, size: int, sigma: float) -> Tensor:
+    """Check the arguments at the door, and compute the log-density in float64."""
+    x = floating("x", x, at_least=0)
+    finite("x", x)
+    size, sigma = integer("size", size, at_least=1), positive("sigma", sigma)
+    order = (size - 1) / 2
+    # At 0 the product of z^v and K_v(z) is 0 times infinity; so near to 0 it has its limit.
+    z = (x.double().abs() / sigma**2).clamp_min(1e-100)
+    constant = math.log(math.pi) / 2 + order * math.log(2) + math.lgamma(size / 2)
+    result = order * z.log() + _log_bessel_k(size - 1, z) - constant - 2 * math.log(sigma)
+    return result.masked_fill(x == 0, math.inf) if size == 1 else result
 
 
 def _log_bessel_k(twice_order: int, z: Tensor) -> Tensor:

@@ -19,6 +19,7 @@ import tempfile
 import time
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -90,11 +91,15 @@ def key_of(text: str, root: Path) -> str:
     return digest.hexdigest()[:16]
 
 
+# During one build no input changes, and each page asks several times.
+_inputs_now, _key_now = lru_cache(None)(inputs_of), lru_cache(None)(key_of)
+
+
 def with_key(text: str, root: Path, docname: str) -> str:
     """The page's source with its key in the kernel's display name."""
     if not code_cells(text):
         return text
-    stamped, found = _KERNEL.subn(rf"\1\2 ({key_of(text, root)})", text, count=1)
+    stamped, found = _KERNEL.subn(rf"\1\2 ({_key_now(text, root)})", text, count=1)
     if not found:
         raise ChapterError(
             f"{docname}: a page with code cells needs `kernelspec:` with `name: python3` and "
@@ -113,11 +118,13 @@ def outdated(
     app: Sphinx, env: BuildEnvironment, added: set[str], changed: set[str], removed: set[str]
 ) -> list[str]:
     """The pages whose key differs from the last build's (event ``env-get-outdated``)."""
+    _inputs_now.cache_clear()
+    _key_now.cache_clear()
     root, keys = Path(app.srcdir), {}
     for docname in sorted(env.found_docs):
         path = Path(env.doc2path(docname))
         if path.suffix == ".md" and code_cells(text := path.read_text(encoding="utf-8")):
-            keys[docname] = key_of(text, root)
+            keys[docname] = _key_now(text, root)
     before: dict[str, str] = getattr(env, "dlchecked_keys", {})
     env.dlchecked_keys = keys  # type: ignore[attr-defined]
     return [docname for docname, key in keys.items() if before.get(docname) != key]
@@ -141,13 +148,13 @@ def execute(app: Sphinx, env: BuildEnvironment, docnames: list[str]) -> None:
 def _chapter(app: Sphinx, docname: str) -> Chapter | None:
     env, root = app.env, Path(app.srcdir)
     path = Path(env.doc2path(docname))
-    if path.suffix != ".md" or not code_cells(text := path.read_text(encoding="utf-8")):
+    if path.suffix != ".md" or not code_cells(original := path.read_text(encoding="utf-8")):
         return None
-    text = with_key(text, root, docname)
+    text = with_key(original, root, docname)
     reader = create_nb_reader(str(path), env.myst_config, env.mystnb_config, text)
     if reader is None:
         raise ChapterError(f"{docname}: a page with code cells needs `file_format: mystnb` on top")
-    return Chapter(docname, path, reader.read(text), inputs_of(text, root))
+    return Chapter(docname, path, reader.read(text), _inputs_now(original, root))
 
 
 def _cached(cache: Any, chapter: Chapter) -> bool:
