@@ -6,7 +6,7 @@ READY := $(VENV)/ready
 # The one command that builds the book: every warning is an error, every reference must resolve.
 BUILD := jupyter-book build -W --keep-going -n
 
-.PHONY: help book site test lint lock ids reseed reproducible chapter clean
+.PHONY: help book site test lint format lock ids reseed reproducible chapter clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -35,6 +35,11 @@ lint: $(READY)  ## ruff, mypy, codespell, and the same for the chapters' cells
 	$(BIN)/mypy
 	$(BIN)/codespell
 	$(BIN)/python tools/lint_cells.py
+
+format: $(READY)  ## put code and the chapters' cells into ruff's format
+	$(BIN)/ruff check --fix-only .
+	$(BIN)/ruff format .
+	$(BIN)/python tools/lint_cells.py --fix
 
 lock: $(READY)  ## compile requirements.txt from requirements.in
 	$(BIN)/python tools/lock.py

@@ -11,6 +11,7 @@ from collections import Counter
 from collections.abc import Iterator
 from functools import partial
 from http.server import SimpleHTTPRequestHandler, ThreadingHTTPServer
+from itertools import pairwise
 from pathlib import Path
 from urllib.parse import unquote, urlparse
 
@@ -147,7 +148,7 @@ def test_every_picture_has_a_text_alternative(pages):
 def test_headings_do_not_skip_a_level(pages):
     for name, page in articles(pages).items():
         levels = [int(tag.name[1]) for tag in page.select("article h1, h2, h3, h4")]
-        jumps = [(a, b) for a, b in zip(levels, levels[1:], strict=False) if b > a + 1]
+        jumps = [(a, b) for a, b in pairwise(levels) if b > a + 1]
         assert jumps == [], name
 
 

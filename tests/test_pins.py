@@ -9,10 +9,11 @@ from importlib import metadata
 
 import pytest
 from books import ROOT
-from lock import without_build
 from packaging.requirements import Requirement
 from packaging.utils import canonicalize_name
 from packaging.version import Version
+
+from lock import without_build
 
 
 def pins(file: str) -> dict[str, Version]:

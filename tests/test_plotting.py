@@ -159,7 +159,9 @@ BLINDNESS = {
 
 def lab(linear: np.ndarray) -> np.ndarray:
     """CIE L*a*b* of linear sRGB."""
-    to_xyz = np.array([[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]])
+    to_xyz = np.array(
+        [[0.4124, 0.3576, 0.1805], [0.2126, 0.7152, 0.0722], [0.0193, 0.1192, 0.9505]]
+    )
     xyz = to_xyz @ np.clip(linear, 0, 1) / np.array([0.9505, 1.0, 1.089])
     f = np.where(xyz > (6 / 29) ** 3, np.cbrt(xyz), xyz / (3 * (6 / 29) ** 2) + 4 / 29)
     return np.array([116 * f[1] - 16, 500 * (f[0] - f[1]), 200 * (f[1] - f[2])])
@@ -176,7 +178,7 @@ def test_neighbours_in_the_palette_stay_apart_for_the_colour_blind(colours, kind
 
 
 def test_the_palette_is_the_cycle():
-    fig, ax = panels()
+    ax = panels()[1]
     drawn = [ax.plot([0, 1])[0] for _ in PALETTE]
     assert [line.get_color() for line in drawn] == list(PALETTE)
     assert len({line.get_linestyle() for line in drawn[:4]}) >= 2

@@ -8,6 +8,7 @@ import sys
 import pytest
 import yaml
 from books import ROOT
+
 from dlchecked_site.chapters import imported, parse
 
 PACKAGE = ROOT / "code" / "dlchecked"

@@ -5,11 +5,12 @@ from __future__ import annotations
 import subprocess
 from pathlib import Path
 
+import pytest
+from books import FRONT, ROOT
+
 import ids
 import lint_cells
-import pytest
 import reproducible
-from books import FRONT, ROOT
 from dlchecked_site.chapters import claims_checked, code_cells, files_named, modules_used, parse
 from dlchecked_site.claims import IDS, permanent_ids
 from dlchecked_site.execution import inputs_of, key_of
@@ -118,7 +119,8 @@ def test_a_named_data_file_is_an_input_of_page_and_module(package):
     (package / "book" / "times.json").write_text("{}", encoding="utf-8")
     named = inputs_of(page('open("times.json")'), package)
     assert package / "book" / "times.json" in named
-    assert package / "code/dlchecked/table.json" in inputs_of(page("import dlchecked.data"), package)
+    table = package / "code/dlchecked/table.json"
+    assert table in inputs_of(page("import dlchecked.data"), package)
     assert files_named([parse('x = "no/such.json"; y = "../../etc"')], [package]) == set()
 
 

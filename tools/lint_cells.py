@@ -1,7 +1,7 @@
 """Lint the chapters' code cells as Python: ruff's rules and format, and mypy.
 
 The cells of a page become one module with every line where it stands in the page, so that what the
-tools report points at the page.
+tools report points at the page. ``--fix`` formats the cells in place.
 """
 
 from __future__ import annotations
@@ -29,6 +29,8 @@ allow_redefinition = true
 follow_imports = skip
 """
 LONGEST_CELL = 30
+# What fits beside the page's margins without scrolling.
+FORMAT = ["--config", str(ROOT / "pyproject.toml"), "--line-length", "80"]
 
 
 def as_module(page: str) -> str:
@@ -47,6 +49,21 @@ def too_long(page: Path) -> list[str]:
         for cell in code_cells(page.read_text(encoding="utf-8"))
         if (n := len(cell.source.strip().splitlines())) > LONGEST_CELL
     ]
+
+
+def formatted(page: str) -> str:
+    """The page with its cells in ruff's format."""
+    lines = page.splitlines()
+    with tempfile.TemporaryDirectory() as name:
+        folder = Path(name)
+        cells = code_cells(page)
+        for cell in cells:
+            (folder / f"{cell.line}.py").write_text(cell.source + "\n", encoding="utf-8")
+        _run([sys.executable, "-m", "ruff", "format", *FORMAT, "."], folder)
+        for cell in reversed(cells):
+            new = (folder / f"{cell.line}.py").read_text(encoding="utf-8").splitlines()
+            lines[cell.line - 1 : cell.line - 1 + len(cell.source.splitlines())] = new
+    return "\n".join(lines) + "\n"
 
 
 def _run(command: list[str], folder: Path) -> tuple[int, str]:
@@ -72,7 +89,7 @@ def main(book: Path = ROOT / "book") -> int:
         modules = [f"{page.stem}_page.py" for page in pages]
         commands = [
             ["ruff", "check", *config, *RULES, *modules],
-            ["ruff", "format", "--diff", *config, "--line-length", "88", "cells"],
+            ["ruff", "format", "--diff", *FORMAT, "cells"],
             ["mypy", "--config-file", "mypy.ini", *modules],
         ]
         for command in commands if pages else []:
@@ -86,4 +103,8 @@ def main(book: Path = ROOT / "book") -> int:
 
 
 if __name__ == "__main__":
+    if "--fix" in sys.argv:
+        for chapter in sorted(ROOT.glob("book/*.md")):
+            if code_cells(text := chapter.read_text(encoding="utf-8")):
+                chapter.write_text(formatted(text), encoding="utf-8")
     sys.exit(main())

@@ -568,10 +568,18 @@ def _fail(
         lines.append(f"hint: {hint}")
     message = "\n".join(lines)
     verdict.detail["message"] = message
-    if os.environ.get("DLCHECKED_ON_FAILURE") == "report":
+    if _reports_failures():
         return verdict
     cause = next((f.cause for f in [found, *wrong_found.values()] if f.cause), None)
     raise ClaimError(message, verdict) from cause
+
+
+def _reports_failures() -> bool:
+    """Whether a failing verdict is returned instead of raised."""
+    wanted = os.environ.get("DLCHECKED_ON_FAILURE", "raise")
+    if wanted not in ("raise", "report"):
+        raise ValueError(f"DLCHECKED_ON_FAILURE must be 'raise' or 'report', got {wanted!r}")
+    return wanted == "report"
 
 
 def _hint(found: _Finding, wrong_found: Mapping[str, _Finding]) -> str:
@@ -649,7 +657,27 @@ def prove(
     ClaimError
         If the right version is not proved or a wrong one is not rejected.
     TypeError, ValueError
-        For floats, undefined functions, unknown relations and the like.
+        For floats, undefined functions, unknown relations, one name for two symbols, and the like.
+
+    Notes
+    -----
+    *Guaranteed* when it returns: SymPy reduced the difference to zero (or showed its sign) by
+    rewritings that are valid over the declared assumptions, none of them forced; **and** the two
+    sides were compared at random exact points that satisfy the assumptions, and at special ones
+    (0, 1, -1, equal coordinates, the numbers that the statement mentions, for an order the place of
+    the smallest gap), exactly where they are rational, else at two precisions, at the first points
+    at six up to ``32 * digits``. Neither leg decides alone. Every wrong version was rejected by a
+    witness, a point at which the relation is seen to be false.
+
+    *Not guaranteed*: SymPy is trusted to be right where the numbers do not contradict it. Points
+    are corroboration, not proof. The statement is claimed *wherever both sides are defined*: a
+    removable singularity is not looked at. A symbol declared nothing about stands for complex
+    numbers. ``!=`` claims that the sides are equal nowhere. Sums to infinity and integrals are
+    compared to ten digits at few points; of a random variable's expectation SymPy's own rule is
+    the symbolic leg and the integral the numeric one. A limit is SymPy's, corroborated by values
+    on the way; ``Limit(f, x, a)`` is the limit from the right, as in SymPy. After `rewrite`, the
+    algebra is as good as that rewriting, which is tested at points and not proved; the verdict
+    says so.
 
     Examples
     --------

@@ -97,7 +97,9 @@ def _sizes(payload: dict[str, Any]) -> str:
         f"{name} = {', '.join(map(str, values if isinstance(values, list) else [values]))}"
         for name, values in payload["sizes"].items()
     ]
-    return f"at {'; '.join(shown)}" if shown else ""
+    also = ["; ".join(f"{n} = {v}" for n, v in at.items()) for at in payload["also_at"]]
+    degenerate = f" (and, without the wrong ones, {', '.join(also)})" if also else ""
+    return f"at {'; '.join(shown)}{degenerate}" if shown else ""
 
 
 class DlcheckedMime:
