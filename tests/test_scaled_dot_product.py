@@ -436,6 +436,14 @@ def test_training_finds_the_partners() -> None:
     assert seen[-1].item() / 8 > math.log(15)
 
 
+def test_training_moves_queries_and_keys_alike_at_every_width() -> None:
+    gains = []
+    for D in (32, 256):
+        runs = [partner_scores(D, scale=1 / D, generator=source(i)) for i in range(8)]
+        gains.append(sum((run[-1] - run[0]).item() for run in runs) / D)
+    assert gains[1] == pytest.approx(gains[0], rel=0.1)
+
+
 def test_training_is_reproducible_and_takes_its_scale_seriously() -> None:
     first, again, other = (
         partner_scores(16, scale=scale, generator=source(2)) for scale in (0.25, 0.25, 4.0)

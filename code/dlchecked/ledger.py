@@ -18,6 +18,19 @@ check      what it judges                                by what
 `record`   a figure of ours from a committed file        nothing, and it says so
 =========  ============================================  ======================================
 
+The arguments that most checks share:
+
+``wrong``
+    Label -> wrong version, at least one. Each takes the place of one argument that its check names
+    and must be rejected; one that cannot be judged at all (it raises, its shape differs) is not.
+``sizes``
+    Name -> a number or several. Versions may be functions of them and are called at every
+    combination with those that their signature names; where nothing is a function they are only
+    recorded. The right version must pass at all of them, a wrong one must fail at one. Zeros and
+    ones are refused: wrong versions often hold there.
+``also_at``
+    Further, degenerate sizes, at which only the right version is judged: ``[{"D": 1}]``.
+
 Two environment variables matter. ``DLCHECKED_SEED`` (an integer, 0 if unset) is the base seed of
 every random number drawn here. ``DLCHECKED_ON_FAILURE=report`` lets a failing check return its
 failing verdict instead of raising it; that is for counting how often a measured claim fails over
@@ -663,21 +676,21 @@ def prove(
     -----
     *Guaranteed* when it returns: SymPy reduced the difference to zero (or showed its sign) by
     rewritings that are valid over the declared assumptions, none of them forced; **and** the two
-    sides were compared at random exact points that satisfy the assumptions, and at special ones
-    (0, 1, -1, equal coordinates, the numbers that the statement mentions, for an order the place of
-    the smallest gap), exactly where they are rational, else at two precisions, at the first points
-    at six up to ``32 * digits``. Neither leg decides alone. Every wrong version was rejected by a
+    sides were compared at random exact points that satisfy the assumptions, and at special ones (0,
+    1, -1, equal coordinates, the numbers that the statement mentions, for an order the place of the
+    smallest gap), exactly where they are rational, else at two precisions, at the first points at
+    six up to ``32 * digits``. Neither leg decides alone. Every wrong version was rejected by a
     witness, a point at which the relation is seen to be false.
 
     *Not guaranteed*: SymPy is trusted to be right where the numbers do not contradict it. Points
-    are corroboration, not proof. The statement is claimed *wherever both sides are defined*: a
-    removable singularity is not looked at. A symbol declared nothing about stands for complex
-    numbers. ``!=`` claims that the sides are equal nowhere. Sums to infinity and integrals are
-    compared to ten digits at few points; of a random variable's expectation SymPy's own rule is
-    the symbolic leg and the integral the numeric one. A limit is SymPy's, corroborated by values
-    on the way; ``Limit(f, x, a)`` is the limit from the right, as in SymPy. After `rewrite`, the
-    algebra is as good as that rewriting, which is tested at points and not proved; the verdict
-    says so.
+    are corroboration, not proof. The statement is claimed *wherever both sides are defined* (and,
+    for an order, real): a removable singularity is not looked at. A symbol declared nothing about
+    stands for complex numbers. ``!=`` claims that the sides are equal nowhere. Sums to infinity and
+    integrals are compared to ten digits at few points; of a random variable's expectation SymPy's
+    own rule is the symbolic leg and the integral the numeric one. A limit is SymPy's, corroborated
+    by values on the way; ``Limit(f, x, a)`` is the limit from the right, as in SymPy. After
+    `rewrite`, the algebra is as good as that rewriting, which is tested at points and not proved;
+    the verdict says so.
 
     Examples
     --------

@@ -70,6 +70,10 @@ class UndefinedHereError(ArithmeticError):
     """No value could be had at a point: a pole, a value that is not real, no convergence."""
 
 
+class OutOfRangeError(UndefinedHereError):
+    """A value with so many digits before or after the point that it cannot be written."""
+
+
 # The door: what may be proved about
 
 
@@ -139,14 +143,14 @@ def _check_expression(name: str, value: sp.Expr) -> None:
     if undefined:
         shown = ", ".join(sorted(str(f) for f in undefined))
         raise ValueError(f"{name} contains {shown}: no number can be put in for such a function")
+    if value.has(sp.Limit) and not isinstance(value, sp.Limit):
+        raise ValueError(f"{name} contains a Limit: it must stand alone, or be evaluated by doit()")
     if value.is_commutative is False:
         raise ValueError(f"{name} does not commute; only commuting symbols can be judged")
     loose = _without_random(value).atoms(RandomSymbol)
     if loose:
         shown = ", ".join(sorted(str(x) for x in loose))
         raise ValueError(f"{name} contains {shown} outside of an expectation: a random variable")
-    if value.has(sp.Limit) and not isinstance(value, sp.Limit):
-        raise ValueError(f"{name} contains a Limit: it must stand alone, or be evaluated by doit()")
 
 
 def _without_random(value: sp.Expr) -> sp.Expr:
@@ -429,7 +433,7 @@ def _evaluate(value: sp.Expr, digits: int) -> mpmath.mpc:
     if not (_is_plain(real) and _is_plain(imaginary)):
         raise UndefinedHereError(f"no numeric value for {show(value)}")
     with mpmath.workdps(digits + 15):
-        return mpmath.mpc(_to_mpmath(real), _to_mpmath(imaginary))
+        return _in_range(mpmath.mpc(_to_mpmath(real), _to_mpmath(imaginary)))
 
 
 def _quadrature(integral: sp.Integral, digits: int) -> sp.Expr:
@@ -539,9 +543,16 @@ def _reader(expression: sp.Expr, point: _Point) -> Reader | None:
             value = function(*map(_to_mpmath, values))
             if isinstance(value, mpmath.mpc) or not mpmath.isfinite(value):
                 raise UndefinedHereError("not a finite real number")
-            return mpmath.mpc(value)
+            return _in_range(mpmath.mpc(value))
 
     return read
+
+
+def _in_range(number: mpmath.mpc) -> mpmath.mpc:
+    """Refuse numbers beyond some 30 000 digits before or after the point."""
+    if number and abs(mpmath.mag(number)) > 100_000:
+        raise OutOfRangeError("the value is too large or too small to be handled")
+    return number
 
 
 @dataclass(frozen=True)
@@ -577,7 +588,9 @@ def _exact_gap(a: Any, b: Any, real: bool) -> _Gap:
     """Compare two Gaussian rationals."""
     if real and (a.y or b.y):
         raise UndefinedHereError("the value is not real")
-    left, right = (show(sp.QQ_I.to_sympy(side)) for side in (a, b))
+    left, right = (str(sp.QQ_I.to_sympy(side)) for side in (a, b))
+    if max(len(left), len(right)) > 30:
+        left, right = (_shown(_evaluate(sp.QQ_I.to_sympy(side), 50)) for side in (a, b))
     return _Gap(a == b, (a.x > b.x) - (a.x < b.x), True, left, right)
 
 
@@ -645,6 +658,10 @@ def show(value: object, *, longest: int = 60) -> str:
 # The numeric leg
 
 
+# What mpmath and SymPy raise where a value cannot be had.
+_TROUBLE = (TypeError, ValueError, ArithmeticError, MemoryError, RecursionError)
+
+
 @dataclass(frozen=True)
 class _Statement:
     """``left (relation) right`` between two scalars, and how to look at it."""
@@ -695,7 +712,7 @@ class _Statement:
             return self._look(_at(self.left, point), _at(self.right, point), deep)
         except UndefinedHereError:
             raise
-        except (TypeError, ValueError, ArithmeticError, NotImplementedError, AttributeError) as why:
+        except (*_TROUBLE, NotImplementedError, AttributeError) as why:
             raise UndefinedHereError(show(why)) from why
 
     def _glance(self, point: _Point, deep: bool) -> _Gap | None:
@@ -708,7 +725,9 @@ class _Statement:
             return None
         try:
             return _climb(left, right, self._ladder(deep), real=True)
-        except (ArithmeticError, ValueError, TypeError):
+        except OutOfRangeError:
+            raise
+        except _TROUBLE:
             return None
 
     def _look(self, left: sp.Expr, right: sp.Expr, deep: bool) -> _Gap:
@@ -851,7 +870,7 @@ def _descend(
             try:
                 value = height(*(mpmath.mpf(x.numerator) / x.denominator for x in point))
                 return value if isinstance(value, mpmath.mpf) else mpmath.inf
-            except (ArithmeticError, ValueError, TypeError, NameError, AttributeError):
+            except (*_TROUBLE, NameError, AttributeError):
                 return mpmath.inf
 
     step, lowest = Fraction(2), at(place)

@@ -157,8 +157,30 @@ class DemandTextAlternatives(SphinxPostTransform):
                 )
 
 
+class KeepPunctuation(SphinxPostTransform):
+    """Keep a comma or full stop on the line of the short formula before it."""
+
+    default_priority = 910
+    formats = ("html",)
+    # A longer formula must be free to break on a narrow page.
+    longest = 40
+
+    def run(self, **options: Any) -> None:
+        """Put formula and mark into one span that does not break."""
+        for formula in list(self.document.findall(nodes.math)):
+            after = formula.next_node(descend=False, siblings=True)
+            if not isinstance(after, nodes.Text) or len(formula.astext()) > self.longest:
+                continue
+            mark = re.match(r"[.,;:!?)\]’”]+", after.astext())
+            if mark:
+                rest = nodes.Text(after.astext()[mark.end() :])
+                after.parent.replace(after, rest)
+                formula.replace_self(part("together", formula.deepcopy(), mark.group()))
+
+
 def setup(app: Sphinx) -> None:
     """Register the nodes and the renderer."""
+    app.add_post_transform(KeepPunctuation)
     app.add_node(verdict, html=(_visit, _depart))
     app.add_post_transform(DemandTextAlternatives)
     # myst-nb finds renderers among installed packages' entry points; this site is no package.
