@@ -41,7 +41,8 @@ def _leave_out_what_no_page_loads(app: Sphinx, exception: Exception | None) -> N
 def _render_or_warn(latex: str, options: dict[str, Any] | None = None) -> str:
     """Render a formula; one that KaTeX cannot read is a warning, and so fails the build."""
     html: str = _render(latex, options)
-    if "katex-error" in html:
+    # An unknown command is no error to KaTeX: it shows the command's name, in this red.
+    if "katex-error" in html or 'mathcolor="#cc0000"' in html:
         logger.warning("KaTeX cannot read this formula: %s", latex)
     return html
 
