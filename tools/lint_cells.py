@@ -17,7 +17,8 @@ sys.path.insert(0, str(ROOT / "book" / "_ext"))
 from dlchecked_site.chapters import code_cells  # noqa: E402
 
 # A cell may end in an expression, which is shown; imports may stand in later cells' solutions.
-RULES = ["--extend-ignore", "B018,E402,D,E731,ANN", "--line-length", "100"]
+# Imports are sorted cell by cell, for between cells there is text.
+RULES = ["--extend-ignore", "B018,E402,D,E731,ANN,I", "--line-length", "100"]
 # A cell is read, not imported: its functions carry no types, and what it calls is checked anyway.
 TYPES = """[mypy]
 mypy_path = {code}
@@ -89,6 +90,7 @@ def main(book: Path = ROOT / "book") -> int:
         modules = [f"{page.stem}_page.py" for page in pages]
         commands = [
             ["ruff", "check", *config, *RULES, *modules],
+            ["ruff", "check", *config, "--select", "I", "cells"],
             ["ruff", "format", "--diff", *FORMAT, "cells"],
             ["mypy", "--config-file", "mypy.ini", *modules],
         ]

@@ -338,13 +338,16 @@ def _status(check: dict[str, Any]) -> nodes.paragraph:
     link = nodes.reference("", "", refid=check["anchor"], internal=True)
     link += part("mark", f"✓ {DONE[payload['kind']]}")
     line = nodes.paragraph("", "", link, classes=["dlc-claim-status"])
-    if payload["kind"] in UNCHECKED:
-        line += nodes.Text(", not checked here")
-    labels = [part("label", *inline(w["label"])) for w in payload["wrong"]]
-    if labels:
-        line += nodes.Text("; rejects ")
-        line += _joined(labels)
+    line += _rejects(payload)
     return line
+
+
+def _rejects(payload: dict[str, Any]) -> list[nodes.Node]:
+    """What follows a verdict: the labels of the wrong versions, or that nothing was checked."""
+    if payload["kind"] in UNCHECKED:
+        return [nodes.Text(", not checked here")]
+    labels = [part("label", *inline(wrong["label"])) for wrong in payload["wrong"]]
+    return [nodes.Text("; rejects "), *_joined(labels)] if labels else []
 
 
 def _joined(items: list[nodes.inline]) -> list[nodes.Node]:
@@ -381,14 +384,12 @@ def in_order(env: BuildEnvironment, domain: LedgerDomain) -> list[tuple[str, dic
 
 
 def _table(app: Sphinx, docname: str, domain: LedgerDomain) -> nodes.Node:
-    claims = in_order(app.env, domain)
-    widths = (10, 44, 12, 34)
     table = nodes.table(classes=["dlc-ledger"])
-    group = nodes.tgroup(cols=len(widths))
-    group += [nodes.colspec(colwidth=width) for width in widths]
-    head = nodes.thead("", _row("Claim", "It says", "Verdict", "Its check rejects"))
+    group = nodes.tgroup(cols=3)
+    group += [nodes.colspec(colwidth=width) for width in (22, 38, 40)]
+    head = nodes.thead("", _row("Claim", "It says", "Verdict, and what its check rejects"))
     body = nodes.tbody()
-    for name, entry in claims:
+    for name, entry in in_order(app.env, domain):
         body += _claim_row(app, docname, domain, name, entry)
     group += [head, body]
     table += group
@@ -400,19 +401,19 @@ def _claim_row(
 ) -> nodes.row:
     number = claim_number(app.env, entry["docname"], name)
     link = make_refnode(app.builder, docname, entry["docname"], name, nodes.Text(number), name)
-    about = nodes.paragraph("", "", link, nodes.Text(" "), part("id", name), nodes.Text(" "),
-                            part("source", *inline(entry["source"])))  # fmt: skip
-    checks = domain.checks_of(name)
-    verdicts, rejected = nodes.paragraph(), nodes.bullet_list()
-    for at, check in enumerate(checks):
-        text = nodes.Text(f"✓ {DONE[check['payload']['kind']]}")
-        to = make_refnode(app.builder, docname, check["docname"], check["anchor"], text)
-        verdicts += [nodes.Text(", "), to] if at else [to]
-        for wrong in check["payload"]["wrong"]:
-            line = nodes.paragraph("", "", *inline(wrong["label"]))
-            rejected += nodes.list_item("", line)
+    source = nodes.paragraph("", "", part("source", *inline(entry["source"])))
+    about = [nodes.paragraph("", "", link), nodes.paragraph("", "", part("id", name)), source]
     body = [child.deepcopy() for child in entry["body"]]
-    return _row(about, body, verdicts, rejected if len(rejected) else nodes.paragraph("", "–"))
+    return _row(about, body, [_outcome(app, docname, check) for check in domain.checks_of(name)])
+
+
+def _outcome(app: Sphinx, docname: str, check: dict[str, Any]) -> nodes.paragraph:
+    payload = check["payload"]
+    text = nodes.Text(f"✓ {DONE[payload['kind']]}")
+    link = make_refnode(app.builder, docname, check["docname"], check["anchor"], text)
+    line = nodes.paragraph("", "", link)
+    line += _rejects(payload)
+    return line
 
 
 def _row(*cells: Any) -> nodes.row:
