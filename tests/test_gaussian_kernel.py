@@ -129,6 +129,19 @@ def test_no_queries_give_no_rows():
     assert gaussian_kernel(torch.zeros(0, 3), torch.zeros(2, 3), sigma=2.0).shape == (0, 2)
     out = gaussian_kernel_attention(torch.zeros(0, 3), torch.zeros(2, 3), torch.zeros(2, 4))
     assert out.shape == (0, 4)
+    out = gaussian_kernel_attention(*(torch.zeros(0, n, 3) for n in (2, 4, 4)), is_causal=True)
+    assert out.shape == (0, 2, 3)
+
+
+def test_views_give_what_copies_give():
+    q, k, v = (t.mT.contiguous().mT for t in attention_case())
+    assert not q.is_contiguous()
+    copies = [t.contiguous() for t in (q, k, v)]
+    torch.testing.assert_close(
+        gaussian_kernel_attention(q, k, v), gaussian_kernel_attention(*copies), **EXACT
+    )
+    features = [taylor_features(x, sigma=1.7, degree=3) for x in (q, copies[0])]
+    torch.testing.assert_close(*features, **EXACT)
 
 
 # The identity
@@ -175,6 +188,53 @@ def test_with_key_factor_it_is_softmax_attention(sigma, is_causal):
     scale = None if sigma is None else 1 / sigma**2
     for peer in (torch_attention, scaled_dot_product_attention):
         torch.testing.assert_close(ours, peer(q, k, v, is_causal=is_causal, scale=scale), **EXACT)
+
+
+def masks():
+    """One of each kind for the nine keys of `attention_case`; the last leaves row 2 no key."""
+    seen = draw(7, 9, seed=5) > 0
+    seen[:, 0] = True
+    added = draw(2, 3, 7, 9, seed=6)
+    none_left = seen.clone()
+    none_left[2] = False
+    return {
+        "boolean": seen,
+        "of one batch": seen.expand(1, 3, 7, 9),
+        "added": added,
+        "added in float32": added.float(),
+        "added, with -inf": added.masked_fill(~seen, -math.inf),
+        "nothing left": none_left,
+    }
+
+
+@pytest.mark.parametrize("name", masks())
+def test_masks_mean_what_they_mean_in_softmax_attention(name):
+    q, k, v = attention_case()
+    ours = gaussian_kernel_attention(q, k, v, key_factor=True, attn_mask=masks()[name])
+    theirs = scaled_dot_product_attention(q, k, v, attn_mask=masks()[name])
+    torch.testing.assert_close(ours, theirs, **EXACT)
+    # The same without the key's factor, by the coordinate that takes it out of softmax attention.
+    longer = append_norm_penalty(q, k)
+    plain = gaussian_kernel_attention(q, k, v, attn_mask=masks()[name])
+    theirs = scaled_dot_product_attention(*longer, v, scale=8**-0.5, attn_mask=masks()[name])
+    torch.testing.assert_close(plain, theirs, **EXACT)
+
+
+def test_a_query_without_keys_gets_zeros_and_no_gradient():
+    q, k, v = (t.requires_grad_() for t in attention_case())
+    out = gaussian_kernel_attention(q, k, v, attn_mask=masks()["nothing left"])
+    assert torch.equal(out[..., 2, :], torch.zeros_like(out[..., 2, :]))
+    out.sum().backward()
+    assert torch.equal(q.grad[..., 2, :], torch.zeros_like(q.grad[..., 2, :]))
+    assert all(bool(t.grad.isfinite().all()) for t in (q, k, v))
+
+
+def test_causal_is_its_mask_for_any_two_lengths():
+    for queries, keys in ((3, 5), (5, 3), (1, 4), (4, 1)):
+        q, k, v = draw(queries, 4), draw(keys, 4, seed=1), draw(keys, 2, seed=2)
+        lower = torch.ones(queries, keys, dtype=torch.bool).tril()
+        by_mask = gaussian_kernel_attention(q, k, v, attn_mask=lower)
+        assert torch.equal(gaussian_kernel_attention(q, k, v, is_causal=True), by_mask)
 
 
 def test_without_key_factor_it_is_the_kernel_average():
@@ -244,6 +304,16 @@ def test_gap_turns_softmax_attention_into_gaussian(is_causal):
     torch.testing.assert_close(ours, torch_attention(q, k, v, is_causal=is_causal), **EXACT)
 
 
+def test_gap_has_a_gradient_at_large_norms():
+    # Near 1e9 the squared norms of float32 are 64 apart.
+    q, k = draw(2, 4, dtype=torch.float32), draw(3, 4, seed=1, dtype=torch.float32) * 2e4
+    q.requires_grad_()
+    k.requires_grad_()
+    gaussian_kernel_weights(*append_norm_gap(q, k), sigma=1e3)[:, 0].sum().backward()
+    assert bool(q.grad.isfinite().all())
+    assert bool(k.grad.isfinite().all())
+
+
 @pytest.mark.parametrize("is_causal", [False, True])
 def test_penalty_turns_gaussian_attention_into_softmax(is_causal):
     q, k, v = attention_case()
@@ -305,6 +375,13 @@ def test_features_multiply_to_the_truncated_kernel(degree):
     torch.testing.assert_close(features[0] @ features[1].mT, expected, **EXACT)
 
 
+def test_features_of_long_vectors_are_zero_and_not_nan():
+    x = torch.tensor([[200.0, -100.0]])
+    features = taylor_features(x, sigma=1.0, degree=24)
+    assert torch.equal(features, torch.zeros_like(features))
+    assert taylor_kernel(x, x, sigma=1.0, degree=24).tolist() == [[0.0]]
+
+
 def test_features_follow_the_multi_indices():
     x = draw(4, 3)
     damping = torch.exp(-norm_exponent(x, sigma=1.3))
@@ -350,6 +427,13 @@ def test_degree_is_the_least_that_suffices(tolerance):
     assert degree > 0
     assert taylor_error_bound(norm, norm, sigma=2.0, degree=degree) <= tolerance
     assert taylor_error_bound(norm, norm, sigma=2.0, degree=degree - 1) > tolerance
+
+
+def test_degree_is_found_for_the_smallest_and_the_largest_norms():
+    assert taylor_degree(1e-3, sigma=1.0, tolerance=0.5) == 0
+    # A Poisson number of mean 1e8 is normal to many digits.
+    degree = taylor_degree(1e4, sigma=1.0, tolerance=1e-2)
+    assert (degree - 1e8) / 1e4 == pytest.approx(2.326, abs=1e-3)
 
 
 def test_degree_serves_all_smaller_norms_too():
@@ -509,6 +593,26 @@ def test_pairs_at_the_door(function, q, k, sigma, error, match):
         (lambda: gaussian_kernel_attention(Q, K, V, sigma=0), ValueError, "sigma must be"),
         (lambda: gaussian_kernel_weights(Q, K, key_factor=1), TypeError, "key_factor must be"),
         (lambda: gaussian_kernel_weights(Q, K, is_causal=None), TypeError, "is_causal must be"),
+        (
+            lambda: gaussian_kernel_weights(Q, K, attn_mask=1),
+            TypeError,
+            "attn_mask must be a torch",
+        ),
+        (
+            lambda: gaussian_kernel_weights(Q, K, attn_mask=torch.ones(2, 4).long()),
+            TypeError,
+            "attn_mask must be boolean",
+        ),
+        (
+            lambda: gaussian_kernel_weights(Q, K, attn_mask=torch.ones(4, 2).bool()),
+            ValueError,
+            "attn_mask must broadcast",
+        ),
+        (
+            lambda: gaussian_kernel_weights(Q, K, attn_mask=torch.zeros(2, 4), is_causal=True),
+            ValueError,
+            "attn_mask must be None",
+        ),
         (lambda: norm_exponent(3.0, sigma=1), TypeError, "x must be a torch.Tensor"),
         (lambda: norm_exponent(torch.tensor(3.0), sigma=1), ValueError, "x must have at least 1"),
         (lambda: norm_exponent(NAN, sigma=1), ValueError, "x must be finite"),

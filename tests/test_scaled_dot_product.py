@@ -383,7 +383,10 @@ def test_a_query_without_keys_gets_zeros_and_sends_none_back(kind: str) -> None:
     assert all(bool(torch.isfinite(g).all()) for g in gradients)
     weights = attention_weights(q, k, attn_mask=given_mask)
     torch.testing.assert_close(weights.sum(-1)[0, 0], torch.tensor([1.0, 0.0, 1.0]).double())
-    torch.testing.assert_close(out, theirs(q, k, v, attn_mask=given_mask), rtol=0, atol=1e-12)
+    expected = theirs(q, k, v, attn_mask=given_mask)
+    torch.testing.assert_close(out, expected, rtol=0, atol=1e-12)
+    known = torch.autograd.grad(expected.sum(), (q, k, v))
+    torch.testing.assert_close(gradients, known, rtol=0, atol=1e-12)
 
 
 def test_a_hidden_key_has_no_influence() -> None:
@@ -509,6 +512,11 @@ attend = scaled_dot_product_attention
             "attn_mask must be finite or -inf",
         ),
         (lambda: attend(Q / 0, K, V), ValueError, "q must be finite, but 8 of 8"),
+        (
+            lambda: attend(Q + 1e20, K - 1e20, V, attn_mask=causal_mask(2, 3)),
+            ValueError,
+            "product of q and k must be finite, but 6 of 6",
+        ),
         (lambda: attend(Q, K / 0, V), ValueError, "k must be finite"),
         (lambda: attend(Q, K, V / 0), ValueError, "v must be finite"),
         (lambda: attention_weights(Q, K / 0), ValueError, "k must be finite"),

@@ -16,6 +16,7 @@ Every function computes in float32 or better and returns the dtype it was given,
 from __future__ import annotations
 
 import math
+from bisect import bisect_left
 from itertools import combinations_with_replacement
 
 import torch
@@ -30,7 +31,7 @@ from dlchecked.arguments import (
     same_kind,
     shape_of,
 )
-from dlchecked.scaled_dot_product import causal_mask
+from dlchecked.scaled_dot_product import _mask_for, _softmax_or_zeros
 
 __all__ = [
     "append_norm_gap",
@@ -309,6 +310,7 @@ def gaussian_kernel_weights(
     *,
     sigma: float | None = None,
     key_factor: bool = False,
+    attn_mask: Tensor | None = None,
     is_causal: bool = False,
 ) -> Tensor:
     r"""Compute the weights of Gaussian-kernel attention, by a softmax over log weights.
@@ -328,18 +330,21 @@ def gaussian_kernel_weights(
         The kernel's width; by default that of softmax attention, :func:`softmax_width`.
     key_factor
         Whether key j counts :math:`e^{\lvert k_j \rvert^2 / 2\sigma^2}` times.
-    is_causal
-        Whether query i sees the keys 0 to i only, counted from the top left as PyTorch does.
+    attn_mask, is_causal
+        As in :func:`dlchecked.scaled_dot_product.scaled_dot_product_attention`; what is added goes
+        to the log weights.
 
     Returns
     -------
     Tensor
-        ``(..., N, S)``, in the dtype of `q`; each row adds up to one, however far apart q and k.
+        ``(..., N, S)``, in the dtype of `q`. Each row adds up to one, however far apart q and k, as
+        long as their squared distance is a float32; or is all zero where the mask leaves it no key.
 
     Raises
     ------
     TypeError, ValueError
-        As :func:`log_gaussian_kernel` does, and for a flag that is no bool.
+        As :func:`log_gaussian_kernel` does, for a flag that is no bool, and for a mask as
+        :func:`dlchecked.scaled_dot_product.scaled_dot_product_attention` does.
 
     Examples
     --------
@@ -352,7 +357,7 @@ def gaussian_kernel_weights(
     tensor([[0.2689, 0.7311]])
     """
     q, k = _pair(q, k)
-    return _weights(q, k, _width(q, sigma), key_factor, is_causal).to(q.dtype)
+    return _weights(q, k, _width(q, sigma), key_factor, attn_mask, is_causal).to(q.dtype)
 
 
 def gaussian_kernel_attention(
@@ -362,6 +367,7 @@ def gaussian_kernel_attention(
     *,
     sigma: float | None = None,
     key_factor: bool = False,
+    attn_mask: Tensor | None = None,
     is_causal: bool = False,
 ) -> Tensor:
     r"""Average the values with the weights of :func:`gaussian_kernel_weights`.
@@ -378,13 +384,13 @@ def gaussian_kernel_attention(
         The kernel's width; by default that of softmax attention, :func:`softmax_width`.
     key_factor
         ``True`` makes it softmax attention with the scale :math:`1/\sigma^2`.
-    is_causal
-        Whether query i sees the keys 0 to i only, counted from the top left as PyTorch does.
+    attn_mask, is_causal
+        As in :func:`gaussian_kernel_weights`.
 
     Returns
     -------
     Tensor
-        ``(..., N, M)``, in the dtype of `q`.
+        ``(..., N, M)``, in the dtype of `q`; zeros for a query that the mask leaves no key.
 
     Raises
     ------
@@ -403,14 +409,14 @@ def gaussian_kernel_attention(
     q, k, v = attention_inputs(q, k, v)
     _pair(q, k)
     finite("v", v)
-    weights = _weights(q, k, _width(q, sigma), key_factor, is_causal)
+    weights = _weights(q, k, _width(q, sigma), key_factor, attn_mask, is_causal)
     return (weights @ _wide(v)).to(q.dtype)
 
 
 def append_norm_gap(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     r"""Append a coordinate that makes all keys equally long and leaves every q·k as it is.
 
-    With :math:`q' = (q, 0)` and :math:`k' = (k, \sqrt{R^2 - \lvert k \rvert^2})`, Gaussian-kernel
+    With :math:`q' = (q, 0)` and :math:`k' = (k, \sqrt{L^2 - \lvert k \rvert^2})`, Gaussian-kernel
     attention on q', k' is softmax attention on q, k, for the same width. The reduction of
     largest products to nearest neighbours is that of Bachrach et al. (2014).
 
@@ -424,9 +430,9 @@ def append_norm_gap(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     Returns
     -------
     tuple of Tensor
-        ``(..., N, D + 1)`` and ``(..., S, D + 1)``, in the dtype of `q`. :math:`R^2` is 1 more
-        than the largest squared norm, for the square root has no derivative at 0. In bfloat16 or
-        float16 the rounding of that coordinate alone moves the weights.
+        ``(..., N, D + 1)`` and ``(..., S, D + 1)``, in the dtype of `q`. :math:`L^2` is 1 more
+        than 5/4 of the largest squared norm, since the square root has no derivative at 0. In
+        bfloat16 or float16 the rounding of that coordinate alone moves the weights.
 
     Raises
     ------
@@ -438,12 +444,13 @@ def append_norm_gap(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     >>> import torch
     >>> from dlchecked.gaussian_kernel import append_norm_gap
     >>> append_norm_gap(torch.zeros(1, 1), torch.tensor([[0.0], [2.0]]))[1].norm(dim=-1)
-    tensor([2.2361, 2.2361])
+    tensor([2.4495, 2.4495])
     """
     q, k = _pair(q, k)
     norms2 = _wide(k).square().sum(-1, keepdim=True)
-    radius2 = norms2.detach().amax(-2, keepdim=True) + 1
-    gap = torch.sqrt(radius2 - norms2).to(k.dtype)
+    # A margin of 1 alone would be rounded away when norms are large. L itself cancels.
+    length2 = 1.25 * norms2.detach().amax(-2, keepdim=True) + 1
+    gap = torch.sqrt(length2 - norms2).to(k.dtype)
     return torch.cat([q, torch.zeros_like(q[..., :1])], -1), torch.cat([k, gap], -1)
 
 
@@ -591,10 +598,13 @@ def taylor_features(x: Tensor, *, sigma: float, degree: int) -> Tensor:
     width = positive("sigma", sigma)
     exponents = multi_indices(x.shape[-1], degree)
     scaled = _wide(x) / width
-    terms = [_monomials(scaled, total) for total in range(degree + 1)]
+    exponent = scaled.square().sum(-1, keepdim=True) / 2
+    # Each of the factors of a product takes its share of the damping, so that no product overflows.
+    terms = [torch.exp(-exponent)]
+    for total in range(1, degree + 1):
+        terms.append(_monomials(scaled * torch.exp(-exponent / total), total))
     roots = [math.sqrt(math.prod(map(math.factorial, alpha))) for alpha in exponents]
-    damping = torch.exp(-scaled.square().sum(-1, keepdim=True) / 2)
-    return (damping * torch.cat(terms, -1) / scaled.new_tensor(roots)).to(x.dtype)
+    return (torch.cat(terms, -1) / scaled.new_tensor(roots)).to(x.dtype)
 
 
 def taylor_kernel(q: Tensor, k: Tensor, *, sigma: float, degree: int) -> Tensor:
@@ -633,23 +643,30 @@ def taylor_kernel(q: Tensor, k: Tensor, *, sigma: float, degree: int) -> Tensor:
     """
     q, k = _pair(q, k)
     width = positive("sigma", sigma)
-    t = _wide(q) @ _wide(k).mT / width**2
-    series = torch.ones_like(t)
-    for n in range(integer("degree", degree, at_least=0), 0, -1):
-        series = 1 + t * series / n
+    degree = integer("degree", degree, at_least=0)
     outer = _norm_exponent(q, width).unsqueeze(-1) + _norm_exponent(k, width).unsqueeze(-2)
-    return (torch.exp(-outer) * series).to(q.dtype)
+    if degree == 0:
+        return torch.exp(-outer).to(q.dtype)
+    # Horner's rule; each step takes its share of the damping, so that no power of t overflows.
+    share = torch.exp(-outer / degree)
+    damped_t = _wide(q) @ _wide(k).mT / width**2 * share
+    damping = series = torch.ones_like(outer)
+    for n in range(degree, 0, -1):
+        damping = damping * share
+        series = damping + damped_t * series / n
+    return series.to(q.dtype)
 
 
 def taylor_error_bound(q_norm: Tensor, k_norm: Tensor, *, sigma: float, degree: int) -> Tensor:
     r"""Compute the largest error of :func:`taylor_kernel` for given norms; it is attained.
 
-    With :math:`u = \lvert q \rvert / \sigma` and :math:`v = \lvert k \rvert / \sigma` it is
+    With :math:`\lambda = \lvert q \rvert \lvert k \rvert / \sigma^2` it is
 
     .. math::
 
-       e^{-(u^2 + v^2)/2} \sum_{n > p} \frac{(uv)^n}{n!} = e^{-(u - v)^2/2} \Pr[X > p],
-       \qquad X \sim \mathrm{Poisson}(uv).
+       e^{-(\lvert q \rvert^2 + \lvert k \rvert^2) / 2\sigma^2} \sum_{n > p} \frac{\lambda^n}{n!}
+       = e^{-(\lvert q \rvert - \lvert k \rvert)^2 / 2\sigma^2} \Pr[X > p],
+       \qquad X \sim \mathrm{Poisson}(\lambda).
 
     Parameters
     ----------
@@ -690,11 +707,11 @@ def taylor_error_bound(q_norm: Tensor, k_norm: Tensor, *, sigma: float, degree: 
             f"k_norm must have the shape of q_norm, {shape_of(q_norm)}, got {shape_of(k_norm)}"
         )
     width = positive("sigma", sigma)
-    u, v = _wide(q_norm) / width, _wide(k_norm) / width
-    above = torch.full_like(u, integer("degree", degree, at_least=0) + 1)
+    in_widths, others = _wide(q_norm) / width, _wide(k_norm) / width
+    above = torch.full_like(in_widths, integer("degree", degree, at_least=0) + 1)
     # The regularised lower incomplete gamma function is the Poisson distribution's tail.
-    tail: Tensor = torch.special.gammainc(above, u * v)
-    return (torch.exp(-((u - v) ** 2) / 2) * tail).to(q_norm.dtype)
+    tail: Tensor = torch.special.gammainc(above, in_widths * others)
+    return (torch.exp(-((in_widths - others) ** 2) / 2) * tail).to(q_norm.dtype)
 
 
 def taylor_degree(norm: float, *, sigma: float, tolerance: float) -> int:
@@ -729,10 +746,14 @@ def taylor_degree(norm: float, *, sigma: float, tolerance: float) -> int:
     if positive("tolerance", tolerance) >= 1:
         raise ValueError(f"tolerance must be below 1, got {tolerance}")
     reach = torch.tensor(positive("norm", norm), dtype=torch.float64)
-    degree = 0
-    while taylor_error_bound(reach, reach, sigma=sigma, degree=degree) > tolerance:
-        degree += 1
-    return degree
+
+    def suffices(degree: int) -> bool:
+        return bool(taylor_error_bound(reach, reach, sigma=sigma, degree=degree) <= tolerance)
+
+    enough = 1
+    while not suffices(enough):
+        enough *= 2
+    return bisect_left(range(enough), True, key=suffices)
 
 
 def overflow_norm(dtype: torch.dtype, *, sigma: float) -> float:
@@ -844,17 +865,26 @@ def _log_similarity(q: Tensor, k: Tensor, width: float) -> Tensor:
     return from_query + _log_kernel(q, k, width) + from_key
 
 
-def _weights(q: Tensor, k: Tensor, width: float, key_factor: bool, is_causal: bool) -> Tensor:
-    for name, flag in (("key_factor", key_factor), ("is_causal", is_causal)):
-        if not isinstance(flag, bool):
-            raise TypeError(f"{name} must be True or False, got {flag!r}")
+def _weights(
+    q: Tensor,
+    k: Tensor,
+    width: float,
+    key_factor: bool,
+    attn_mask: Tensor | None,
+    is_causal: bool,
+) -> Tensor:
+    if not isinstance(key_factor, bool):
+        raise TypeError(f"key_factor must be True or False, got {key_factor!r}")
     log_weights = _log_kernel(q, k, width)
     if key_factor:
         log_weights = log_weights + _norm_exponent(k, width).unsqueeze(-2)
-    if is_causal:
-        seen = causal_mask(*log_weights.shape[-2:], device=q.device)
-        log_weights = log_weights.masked_fill(~seen, -math.inf)
-    return torch.softmax(log_weights, -1)
+    mask = _mask_for(log_weights, q.dtype, attn_mask, is_causal)
+    if mask is None:
+        return torch.softmax(log_weights, -1)
+    hidden = mask.dtype == torch.bool
+    return _softmax_or_zeros(
+        log_weights.masked_fill(~mask, -math.inf) if hidden else log_weights + mask
+    )
 
 
 def _monomials(x: Tensor, total: int) -> Tensor:

@@ -165,7 +165,7 @@ class Verdict:
 
     @property
     def word(self) -> str:
-        """The kind in the past tense, as it is shown: ``proved``, ``counted``, …"""
+        """The kind in the past tense, as it is shown (``proved``, ``counted`` and so on)."""
         return _PAST_TENSE[self.kind] if self.holds else f"not {_PAST_TENSE[self.kind]}"
 
     def payload(self) -> dict[str, Any]:

@@ -6,10 +6,9 @@ to thirty digits and is none. So a statement *holds* here only if both legs carr
 
 * **symbolic**: SymPy reduces the difference of the two sides to zero (or shows its sign) from the
   assumptions declared on the symbols; no rewriting is forced;
-* **numeric**: at random exact rationals that satisfy those assumptions, and at special values such
-as
-  0, 1, -1 and the numbers that the statement mentions, the relation is seen to be true, exactly or
-  to many digits at two precisions.
+* **numeric**: at random exact rationals that satisfy those assumptions, and at special values
+  such as 0, 1, -1 and the numbers that the statement mentions, the relation is seen to be true,
+  exactly or to many digits at two precisions.
 
 A statement *fails* only by a witness: a point where the relation is seen to be false. Everything
 else is undecided, and undecided is never taken for either. The right version of a claim and its

@@ -190,8 +190,8 @@ def dot_product_moments(mu_q: Tensor, mu_k: Tensor, *, sigma: float = 1.0) -> Mo
     sigma = positive("sigma", sigma)
     q, k = _wide(mu_q), _wide(mu_k)
     mean = (q * k).sum(-1)
-    lengths = (q * q).sum(-1) + (k * k).sum(-1)
-    variance = mu_q.shape[-1] * sigma**4 + sigma**2 * lengths
+    squares = (q * q).sum(-1) + (k * k).sum(-1)
+    variance = mu_q.shape[-1] * sigma**4 + sigma**2 * squares
     return Moments(mean.to(mu_q.dtype), variance.to(mu_q.dtype))
 
 
@@ -199,7 +199,7 @@ def random_scores(rows: int, keys: int, *, size: int, generator: torch.Generator
     """Unscaled scores of random queries, each against random keys of its own.
 
     All coordinates are independent standard normal numbers. The queries are drawn; given a query,
-    its scores are independent normal numbers with the query's length as their deviation, and are
+    its scores are independent normal numbers with the query's norm as their deviation, and are
     drawn as such. That is the same distribution as that of drawn and multiplied keys, for a D-th
     of the work.
 
@@ -234,8 +234,8 @@ def random_scores(rows: int, keys: int, *, size: int, generator: torch.Generator
     rows, keys = integer("rows", rows, at_least=1), integer("keys", keys, at_least=1)
     size = integer("size", size, at_least=1)
     queries = _standard_normal((rows, size), generator)
-    lengths: Tensor = torch.linalg.vector_norm(queries, dim=-1, keepdim=True)
-    return lengths * _standard_normal((rows, keys), generator)
+    norms: Tensor = torch.linalg.vector_norm(queries, dim=-1, keepdim=True)
+    return norms * _standard_normal((rows, keys), generator)
 
 
 def dot_product_log_density(x: Tensor, *, size: int, sigma: float = 1.0) -> Tensor:
@@ -262,7 +262,7 @@ def dot_product_log_density(x: Tensor, *, size: int, sigma: float = 1.0) -> Tens
     -------
     Tensor
         Log-densities with the shape and dtype of `x`, computed in float64. For D = 1 the density
-        has a pole at 0, and the value there is infinite.
+        grows without bound at 0, and the value there is infinite.
 
     Raises
     ------
@@ -633,7 +633,8 @@ def scaled_dot_product_attention(
         For something that is no floating-point tensor, mixed dtypes, a mask of integers.
     ValueError
         For shapes or devices that do not fit, `scale` not above zero, `attn_mask` together with
-        `is_causal`, or (see :func:`dlchecked.arguments.value_checks`) a value that is not finite.
+        `is_causal`, or (see :func:`dlchecked.arguments.value_checks`) an input or a product of
+        query and key that is not finite.
 
     Examples
     --------
@@ -658,6 +659,7 @@ def _weights(
     scale = q.shape[-1] ** -0.5 if scale is None else positive("scale", scale)
     # The query is scaled, not the product: a product that overflows cannot be scaled back.
     scores = (_wide(q) * scale) @ _wide(k).mT
+    finite("the scaled product of q and k", scores)
     mask = _mask_for(scores, q.dtype, attn_mask, is_causal)
     if mask is None:
         return scores.softmax(-1)

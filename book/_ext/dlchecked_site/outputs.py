@@ -178,8 +178,22 @@ class KeepPunctuation(SphinxPostTransform):
                 formula.replace_self(part("together", formula.deepcopy(), mark.group()))
 
 
+class UniqueIds(SphinxPostTransform):
+    """Take away the one id that sphinx-exercise gives to the body of every exercise."""
+
+    default_priority = 920
+    formats = ("html",)
+    repeated = frozenset(("exercise-content", "solution-content"))
+
+    def run(self, **options: Any) -> None:
+        """An id stands once on a page, or links and screen readers go astray."""
+        for section in self.document.findall(nodes.section):
+            section["ids"] = [name for name in section["ids"] if name not in self.repeated]
+
+
 def setup(app: Sphinx) -> None:
     """Register the nodes and the renderer."""
+    app.add_post_transform(UniqueIds)
     app.add_post_transform(KeepPunctuation)
     app.add_node(verdict, html=(_visit, _depart))
     app.add_post_transform(DemandTextAlternatives)
