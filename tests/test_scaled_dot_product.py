@@ -23,6 +23,7 @@ from dlchecked.scaled_dot_product import (
     dot_product_log_density,
     dot_product_moments,
     expected_value,
+    masked_softmax,
     normal_moment,
     partner_scores,
     random_scores,
@@ -575,3 +576,15 @@ def test_value_checks_can_be_switched_off() -> None:
     with value_checks(False):
         out = scaled_dot_product_attention(Q / 0, K, V)
     assert bool(out.isnan().all())
+
+
+def test_a_masked_softmax_is_the_one_inside_attention():
+    scores = torch.linspace(-2, 2, 12, dtype=torch.float64).reshape(3, 4)
+    allowed = torch.tensor([[True, False, True, True], [False] * 4, [True] * 4])
+    weights = masked_softmax(scores, attn_mask=allowed)
+    assert torch.equal(weights[1], torch.zeros(4, dtype=torch.float64))
+    torch.testing.assert_close(weights[2], scores[2].softmax(-1), rtol=1e-14, atol=0)
+    kept = scores[0, [0, 2, 3]].softmax(-1)
+    torch.testing.assert_close(weights[0, [0, 2, 3]], kept, rtol=1e-14, atol=0)
+    with pytest.raises(TypeError, match="scores must be a torch.Tensor"):
+        masked_softmax([[1.0]])

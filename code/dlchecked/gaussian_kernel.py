@@ -31,7 +31,7 @@ from dlchecked.arguments import (
     same_kind,
     shape_of,
 )
-from dlchecked.scaled_dot_product import _mask_for, _softmax_or_zeros
+from dlchecked.scaled_dot_product import masked_softmax
 
 __all__ = [
     "append_norm_gap",
@@ -878,13 +878,7 @@ def _weights(
     log_weights = _log_kernel(q, k, width)
     if key_factor:
         log_weights = log_weights + _norm_exponent(k, width).unsqueeze(-2)
-    mask = _mask_for(log_weights, q.dtype, attn_mask, is_causal)
-    if mask is None:
-        return torch.softmax(log_weights, -1)
-    hidden = mask.dtype == torch.bool
-    return _softmax_or_zeros(
-        log_weights.masked_fill(~mask, -math.inf) if hidden else log_weights + mask
-    )
+    return masked_softmax(log_weights, attn_mask=attn_mask, is_causal=is_causal, dtype=q.dtype)
 
 
 def _monomials(x: Tensor, total: int) -> Tensor:

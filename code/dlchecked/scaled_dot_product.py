@@ -37,6 +37,7 @@ __all__ = [
     "dot_product_log_density",
     "dot_product_moments",
     "expected_value",
+    "masked_softmax",
     "normal_moment",
     "partner_scores",
     "random_scores",
@@ -660,7 +661,50 @@ def _weights(
     # The query is scaled, not the product: a product that overflows cannot be scaled back.
     scores = (_wide(q) * scale) @ _wide(k).mT
     finite("the scaled product of q and k", scores)
-    mask = _mask_for(scores, q.dtype, attn_mask, is_causal)
+    return masked_softmax(scores, attn_mask=attn_mask, is_causal=is_causal, dtype=q.dtype)
+
+
+def masked_softmax(
+    scores: Tensor,
+    *,
+    attn_mask: Tensor | None = None,
+    is_causal: bool = False,
+    dtype: torch.dtype | None = None,
+) -> Tensor:
+    """Turn scores into weights: a softmax over the last dimension, behind a mask.
+
+    Parameters
+    ----------
+    scores
+        ``(..., N, S)``.
+    attn_mask, is_causal
+        As in :func:`scaled_dot_product_attention`.
+    dtype
+        A dtype that a float mask may have beside float32: that of the queries. By default that of
+        `scores`.
+
+    Returns
+    -------
+    Tensor
+        The shape and dtype of `scores`. Each row adds up to one, or is all zero where the mask
+        leaves it no key.
+
+    Raises
+    ------
+    TypeError, ValueError
+        For a mask of the wrong kind, shape or device, for NaN or +inf in it, and for a mask given
+        together with `is_causal`.
+
+    Examples
+    --------
+    >>> import torch
+    >>> from dlchecked.scaled_dot_product import masked_softmax
+    >>> masked_softmax(torch.zeros(2, 3), attn_mask=torch.tensor([[True, True, False]]))
+    tensor([[0.5000, 0.5000, 0.0000],
+            [0.5000, 0.5000, 0.0000]])
+    """
+    floating("scores", scores, at_least=2)
+    mask = _mask_for(scores, dtype or scores.dtype, attn_mask, is_causal)
     if mask is None:
         return scores.softmax(-1)
     hidden = mask.dtype == torch.bool
