@@ -586,5 +586,5 @@ def test_a_masked_softmax_is_the_one_inside_attention():
     torch.testing.assert_close(weights[2], scores[2].softmax(-1), rtol=1e-14, atol=0)
     kept = scores[0, [0, 2, 3]].softmax(-1)
     torch.testing.assert_close(weights[0, [0, 2, 3]], kept, rtol=1e-14, atol=0)
-    with pytest.raises(TypeError, match="scores must be a torch.Tensor"):
+    with pytest.raises(TypeError, match=r"scores must be a torch\.Tensor"):
         masked_softmax([[1.0]])

@@ -715,7 +715,8 @@ def prove(
             value, problem = _attempt(_value_at, given, at)
             if problem is not None:
                 return problem
-            values.append(None if given is None else proving.exact(name, value))
+            absent = name == "certificate" and value is None
+            values.append(None if absent else proving.exact(name, value))
         a, b, shown = values
         proving.check(a, b, relation=relation, certificate=shown)
         judged, problem = _attempt(
@@ -788,6 +789,20 @@ def _whole(name: str, value: Any, at: Mapping[str, Size]) -> int | Fraction:
     return int(value)
 
 
+_WRITABLE = 10**60
+
+
+def _written(number: int | Fraction) -> str:
+    """A number's digits; of a very long one (Python writes no more than 4300) what ends it."""
+    if isinstance(number, Fraction):
+        parts = number.numerator, number.denominator
+        return str(number) if max(map(abs, parts)) < _WRITABLE else "/".join(map(_written, parts))
+    if abs(number) < _WRITABLE:
+        return str(number)
+    sign = "-" if number < 0 else ""
+    return f"{sign}(a number of {abs(number).bit_length()} bits that ends in {abs(number) % 1000:03})"
+
+
 def count(
     id: str,
     counted: Any,
@@ -844,9 +859,10 @@ def count(
                 return problem
             numbers.append(_whole(name, value, at))
         seen, claimed = numbers
+        detail = {"counted": seen if abs(seen) < _WRITABLE else _written(seen)}
         if seen == claimed:
-            return _Finding(True, f"{seen}, as counted", {"counted": seen})
-        return _Finding(False, f"{claimed}, counted {seen}", {"counted": seen})
+            return _Finding(True, f"{_written(seen)}, as counted", detail)
+        return _Finding(False, f"{_written(claimed)}, counted {_written(seen)}", detail)
 
     return _settle(
         "count",
@@ -881,7 +897,8 @@ def _merge_counts(findings: Sequence[_Finding], points: Sequence[Mapping[str, Si
 def _array(name: str, value: object) -> NDArray[Any]:
     """Numbers as a NumPy array of float64, complex128 or int64."""
     if isinstance(value, Tensor):
-        tensor = value.detach().cpu().resolve_conj().resolve_neg()
+        dense = value if value.layout == torch.strided else value.to_dense()
+        tensor = dense.detach().cpu().resolve_conj().resolve_neg()
         if tensor.is_complex():
             array = tensor.to(torch.complex128).numpy()
         elif tensor.is_floating_point():
@@ -891,8 +908,13 @@ def _array(name: str, value: object) -> NDArray[Any]:
     else:
         if isinstance(value, list | tuple):
             value = [_array(name, entry) for entry in value]
+            shapes = sorted({entry.shape for entry in value})
+            if len(shapes) > 1:
+                raise ValueError(f"{name} must have one shape, got entries of {shapes}")
         elif isinstance(value, sp.Expr | Fraction):
-            value = float(value)
+            value = _evaluated(name, value)
+        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+            raise ValueError(f"{name} must fit into int64, got {proving.show(_written(value))}")
         array = np.asarray(value)
     if array.dtype.kind not in "biufc":
         raise TypeError(f"{name} must hold numbers, got {type(value).__name__}")
@@ -905,17 +927,41 @@ def _array(name: str, value: object) -> NDArray[Any]:
     return array.astype(np.float64 if array.dtype.kind == "f" else np.int64)
 
 
+def _evaluated(name: str, value: sp.Expr | Fraction) -> int | float | complex:
+    """The number that an exact one is nearest to."""
+    if isinstance(value, sp.Integer):
+        return int(value)
+    try:
+        number = complex(value)
+    except TypeError as problem:
+        raise TypeError(f"{name} must be a number, got {proving.show(value)}") from problem
+    return number if number.imag else number.real
+
+
 def _largest_error(computed: NDArray[Any], expected: NDArray[Any]) -> NDArray[np.float64]:
     """``|computed - expected|`` in float64; infinities that are equal differ by nothing."""
-    if computed.dtype.kind == expected.dtype.kind == "i":
+    if "i" in (computed.dtype.kind, expected.dtype.kind) and "c" not in (
+        computed.dtype.kind,
+        expected.dtype.kind,
+    ):
         # float64 has no room for the last digits of an int64, and int64 none for every difference.
-        largest = max(int(np.abs(side.astype(np.float64)).max()) for side in (computed, expected))
+        largest = max(float(np.abs(side.astype(np.float64)).max()) for side in (computed, expected))
         if largest >= 2**53:
-            computed, expected = computed.astype(object), expected.astype(object)
+            computed, expected = _without_rounding(computed), _without_rounding(expected)
     with np.errstate(invalid="ignore", over="ignore"):
         error = np.asarray(np.abs(computed - expected), dtype=np.float64)
     error = np.where(np.isnan(error), np.inf, error)
     return np.where(computed == expected, 0.0, error)
+
+
+def _without_rounding(array: NDArray[Any]) -> NDArray[Any]:
+    """Numbers as Python's own, the whole ones as int, which has room for every digit."""
+    numbers = [
+        int(x) if isinstance(x, float) and x.is_integer() else x for x in array.ravel().tolist()
+    ]
+    result = np.empty(array.size, dtype=object)
+    result[:] = numbers
+    return result.reshape(array.shape)
 
 
 def agree(
@@ -1045,7 +1091,18 @@ def _as_finding(name: str, answer: object) -> _Finding:
             return _Finding(answer, "")
         case (bool() as outcome, str() as text):
             return _Finding(outcome, proving.show(text, longest=200))
-    raise TypeError(f"{name} must return a bool, or a bool and a str, got {type(answer).__name__}")
+    raise TypeError(
+        f"{name} must return a bool, or a bool and a str, got {_kind_of(answer)}; "
+        "bool(…) makes one of a NumPy value or a tensor"
+    )
+
+
+def _kind_of(answer: object) -> str:
+    """A type's name; NumPy's bool is also called bool, and a tuple is told by what it holds."""
+    if isinstance(answer, tuple):
+        return f"({', '.join(map(_kind_of, answer))})"
+    home = type(answer).__module__.partition(".")[0]
+    return type(answer).__name__ if home == "builtins" else f"{home}.{type(answer).__name__}"
 
 
 def observe(
@@ -1281,8 +1338,10 @@ def variance_of(samples: Any, *, level: float = 0.999) -> Estimate:
     Notes
     -----
     The variance of :math:`s^2` is :math:`(\mu_4 - \sigma^4 (n - 3) / (n - 1)) / n`; both moments
-    are estimated from the draws and the interval is the normal one. With heavy tails it is too
-    short.
+    are estimated from the draws. The interval is the normal one for :math:`\log s^2`, which is less
+    skewed than :math:`s^2`, and longer by the share :math:`z^2 / n` that the estimated mean may add:
+    for a fair coin the first-order variance vanishes. With heavy tails it is too short: of a
+    log-normal's variance the 99.9 % interval misses 4 % at n = 1000, 2 % at n = 10 000.
     """
     array = _samples("samples", samples, 1000)
     _spread("samples", array)
@@ -1290,8 +1349,9 @@ def variance_of(samples: Any, *, level: float = 0.999) -> Estimate:
     variance = float(array.var(ddof=1))
     fourth = float(((array - array.mean()) ** 4).mean())
     error = math.sqrt(max(fourth - variance**2 * (n - 3) / (n - 1), 0.0) / n)
-    half = float(stats.norm.ppf((1 + _check_level(level)) / 2)) * error
-    return Estimate(variance, max(variance - half, 0.0), variance + half, n, level, "variance")
+    quantile = float(stats.norm.ppf((1 + _check_level(level)) / 2))
+    factor = math.exp(quantile * error / variance + quantile**2 / n)
+    return Estimate(variance, variance / factor, variance * factor, n, level, "variance")
 
 
 def share_of(flags: Any, *, level: float = 0.999) -> Estimate:
@@ -1333,7 +1393,10 @@ _SIDES = ("two-sided", "at least", "at most", "within")
 
 def _number(name: str, value: object) -> float:
     if isinstance(value, sp.Expr | Tensor | np.ndarray):
-        value = float(value)
+        try:
+            value = float(value)
+        except (TypeError, ValueError, RuntimeError) as problem:
+            raise TypeError(f"{name} must be one number, got {proving.show(value)}") from problem
     if isinstance(value, bool) or not isinstance(value, Real):
         raise TypeError(f"{name} must be a number, got {type(value).__name__}")
     if not math.isfinite(value):
@@ -1416,7 +1479,9 @@ def measure(
             return _Finding(None, f"{shown} lies across the interval: {estimate}", detail)
         if outcome:
             return _Finding(True, str(estimate), detail)
-        return _Finding(False, f"{shown} is outside: {estimate}", detail)
+        ends = version if side == "within" else (version, version)
+        apart = max(_number("claimed", ends[0]) - estimate.high, estimate.low - float(ends[1]))
+        return _Finding(False, f"{shown} is outside by {apart:.2g}: {estimate}", detail)
 
     hint = (
         "more samples narrow the interval; `make reseed` tells whether a miss is bad luck"
@@ -1546,7 +1611,7 @@ def _committed(file: Path) -> str:
 def _dig(content: Any, key: str, file: Path) -> Any:
     """Follow a dotted path into nested objects and lists."""
     for step in key.split("."):
-        if isinstance(content, list) and step.isdigit() and int(step) < len(content):
+        if isinstance(content, list) and step.isdecimal() and int(step) < len(content):
             content = content[int(step)]
         elif isinstance(content, dict) and step in content:
             content = content[step]

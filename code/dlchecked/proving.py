@@ -32,6 +32,7 @@ import mpmath
 import sympy as sp
 from sympy import stats
 from sympy.core.function import AppliedUndef
+from sympy.functions.elementary.trigonometric import TrigonometricFunction
 from sympy.matrices.expressions.matexpr import MatrixElement, MatrixExpr
 from sympy.matrices.matrixbase import MatrixBase
 from sympy.stats.rv import RandomSymbol
@@ -119,8 +120,18 @@ def exact(name: str, value: object) -> Value:
             f"{name} must be a SymPy expression, a matrix, an int or a Fraction, "
             f"got {type(value).__name__}"
         )
+    value = value.replace(
+        lambda node: isinstance(node, sp.Trace | sp.Determinant),
+        lambda node: _written_out(name, node),
+    )
     _check_expression(name, value)
     return value
+
+
+def _written_out(name: str, value: sp.Expr) -> sp.Expr:
+    """A trace or a determinant in the entries of its matrix."""
+    matrix = _explicit(name, value.arg)
+    return matrix.trace() if isinstance(value, sp.Trace) else matrix.det()
 
 
 def _explicit(name: str, value: MatrixExpr) -> MatrixBase:
@@ -156,9 +167,27 @@ def _without_random(value: sp.Expr) -> sp.Expr:
     """Expectations and their like as integrals and sums; the random variables become plain ones."""
     if not value.has(RandomSymbol):
         return value
+    # As they are defined: a mean inside an integrand would be integrated at each of its points.
+    value = value.replace(Variance, lambda x, *given: Covariance(x, x, *given))
+    value = value.replace(Covariance, _covariance)
+    value = value.replace(Expectation, lambda x, *given: Expectation(sp.expand(x), *given).expand())
     written = value.rewrite(sp.Integral)
     bound = {x: x.symbol for x in written.atoms(RandomSymbol) if x not in written.free_symbols}
-    return written.xreplace(bound)
+    return written.xreplace(bound).replace(_is_single_integral, _constants_in_front)
+
+
+def _covariance(x: sp.Expr, y: sp.Expr, *given: sp.Basic) -> sp.Expr:
+    return Expectation(x * y, *given) - Expectation(x, *given) * Expectation(y, *given)
+
+
+def _is_single_integral(node: sp.Basic) -> bool:
+    return isinstance(node, sp.Integral) and len(node.limits) == 1
+
+
+def _constants_in_front(node: sp.Integral) -> sp.Expr:
+    """Of independent variables a double integral becomes a product of two, which is far quicker."""
+    constant, rest = node.function.as_independent(node.limits[0][0], as_Add=False)
+    return constant * sp.Integral(rest, *node.limits)
 
 
 def _moments(value: sp.Expr) -> sp.Expr:
@@ -435,6 +464,9 @@ def _evaluate(value: sp.Expr, digits: int) -> mpmath.mpc:
         return _in_range(mpmath.mpc(_to_mpmath(real), _to_mpmath(imaginary)))
 
 
+_CUTS = (-100, -30, -10, -3, 0, 3, 10, 30, 100)
+
+
 def _quadrature(integral: sp.Integral, digits: int) -> sp.Expr:
     """An integral's value by tanh-sinh quadrature, without any algebra of SymPy's."""
     if integral.free_symbols:
@@ -443,9 +475,9 @@ def _quadrature(integral: sp.Integral, digits: int) -> sp.Expr:
     if len(limits) > 1:
         function = sp.Integral(function, *limits[:-1])
     variable, low, high = limits[-1]
-    ends = [low, high]
-    if low.is_negative and high.is_positive:
-        ends = [low, sp.Integer(0), high]  # a kink is most often here
+    # Cut into pieces: kinks are mostly at 0, and one piece for everything overlooks narrow peaks.
+    cuts = (0,) if function.has(sp.Integral) else _CUTS
+    ends = [low, *(sp.Integer(cut) for cut in cuts if low < cut and cut < high), high]
     with mpmath.workdps(digits):
         integrand = sp.lambdify(variable, function, modules="mpmath")
         places = sp.lambdify((), ends, modules="mpmath")()
@@ -587,10 +619,12 @@ def _exact_gap(a: Any, b: Any, real: bool) -> _Gap:
     """Compare two Gaussian rationals."""
     if real and (a.y or b.y):
         raise UndefinedHereError("the value is not real")
-    left, right = (str(sp.QQ_I.to_sympy(side)) for side in (a, b))
-    if max(len(left), len(right)) > 30:
-        left, right = (_shown(_evaluate(sp.QQ_I.to_sympy(side), 50)) for side in (a, b))
-    return _Gap(a == b, (a.x > b.x) - (a.x < b.x), True, left, right)
+    left, right = (sp.QQ_I.to_sympy(side) for side in (a, b))
+    # Python refuses to write numbers of thousands of digits; of any that long a few will do.
+    wholes = [whole for n in (a.x, a.y, b.x, b.y) for whole in (n.numerator, n.denominator)]
+    if max(int(whole).bit_length() for whole in wholes) > 100 or len(f"{left}{right}") > 50:
+        left, right = (_shown(_evaluate(side, 50)) for side in (left, right))
+    return _Gap(a == b, (a.x > b.x) - (a.x < b.x), True, str(left), str(right))
 
 
 def _climb(left: Reader, right: Reader, ladder: Sequence[int], real: bool) -> _Gap:
@@ -751,6 +785,7 @@ class _Numbers:
     """What the numeric leg found: a witness, how many points agreed, or why it cannot tell."""
 
     witness: str = ""
+    place: _Point | None = None
     points: int = 0
     exact_points: int = 0
     special: int = 0
@@ -771,7 +806,7 @@ def _numeric_leg(statement: _Statement, points: int, seed: str) -> _Numbers:
             gap = statement.look(point, deep=agreed < 2)
             if not gap.satisfies(statement.relation):
                 _confirm(statement, point, gap)
-                return _Numbers(witness=f"{point.where()}{gap}")
+                return _Numbers(f"{point.where()}{gap}", point)
         except UndefinedHereError as problem:
             undefined = undefined or f"cannot be compared {point.where()}({problem})"
             continue
@@ -781,11 +816,11 @@ def _numeric_leg(statement: _Statement, points: int, seed: str) -> _Numbers:
             break
     if agreed < points:
         return _Numbers(undefined=undefined, points=agreed)
-    special, witness = _look_further(statement, seed)
-    return _Numbers(witness, agreed, exactly, special)
+    special, witness, place = _look_further(statement, seed)
+    return _Numbers(witness, place, agreed, exactly, special)
 
 
-def _look_further(statement: _Statement, seed: str) -> tuple[int, str]:
+def _look_further(statement: _Statement, seed: str) -> tuple[int, str, _Point | None]:
     """Special points, and for order relations a search for the place where they break first."""
     if statement.approximate:
         few = 0 if statement.nested else 2
@@ -799,11 +834,11 @@ def _look_further(statement: _Statement, seed: str) -> tuple[int, str]:
             gap = statement.look(point)
             if not gap.satisfies(statement.relation):
                 _confirm(statement, point, gap)
-                return seen, f"{point.where()}{gap}"
+                return seen, f"{point.where()}{gap}", point
         except UndefinedHereError:
             continue  # a removable singularity: the claim speaks of where both sides are defined
         seen += 1
-    return seen, ""
+    return seen, "", None
 
 
 def _confirm(statement: _Statement, point: _Point, gap: _Gap) -> None:
@@ -812,6 +847,23 @@ def _confirm(statement: _Statement, point: _Point, gap: _Gap) -> None:
         difference = _at(statement.left, point) - _at(statement.right, point)
         if not reduces_to_zero(difference)[0]:
             raise UndefinedHereError("a tie to all digits computed, but not proved")
+
+
+def _doubted(statement: _Statement, point: _Point) -> bool:
+    """Whether SymPy's values of integrals and sums keep the relation where a quadrature broke it.
+
+    A quadrature can overlook a peak; then it is no witness.
+    """
+    left, right = (_try(lambda e: e.doit(), side) for side in (statement.left, statement.right))
+    if left is None or right is None:
+        return False
+    closed = replace(statement, left=left, right=right)
+    if closed.approximate:
+        return False
+    try:
+        return closed.look(point).satisfies(closed.relation)
+    except UndefinedHereError:
+        return False
 
 
 def _critical_points(statement: _Statement, seed: str) -> Iterator[_Point]:
@@ -1030,11 +1082,41 @@ def _symbolic_leg(left: sp.Expr, right: sp.Expr, relation: str) -> tuple[str, sp
         return how, remainder
     if relation == "==" and _ratio_is_one(left, right):
         return "ratio", sp.Integer(0)
+    if _by_exponentials(left, right, relation):
+        return "exponentials of both sides", sp.Integer(0)
     if _in_every_branch(left - right, relation):
         return "every branch", sp.Integer(0)
     if _for_every_sign(left - right, relation):
         return "every sign", sp.Integer(0)
+    if _in_either_order(left, right, relation):
+        return "either order", sp.Integer(0)
     return "", remainder
+
+
+def _by_exponentials(left: sp.Expr, right: sp.Expr, relation: str) -> bool:
+    """Between real numbers every relation is that of the exponentials, where logarithms vanish."""
+    if not (left.has(sp.log) or right.has(sp.log)) or left.has(sp.Integral, sp.Sum):
+        return False
+    if not (left.is_real and right.is_real):
+        return False
+    return bool(_reduces(sp.exp(left) - sp.exp(right), relation)[0])
+
+
+def _in_either_order(left: sp.Expr, right: sp.Expr, relation: str) -> bool:
+    """Show a statement on the larger of two real symbols for either order, and for equality."""
+    symbols = _free_symbols(left, right)
+    both = (left, right)
+    if len(symbols) != 2 or not any(side.has(sp.Max, sp.Min, sp.Abs) for side in both):
+        return False
+    first, second = symbols
+    if not (first.is_real and second.is_real) or any(map(_elements, both)):
+        return False
+    ahead = sp.Dummy(f"{second.name}-{first.name}", positive=True)
+    for moved in (first + ahead, first - ahead, first):
+        a, b = (side.subs(second, moved) for side in both)
+        if not _reduces(a - b, relation)[0] and not _by_exponentials(a, b, relation):
+            return False
+    return True
 
 
 def _ratio_is_one(left: sp.Expr, right: sp.Expr) -> bool:
@@ -1100,6 +1182,10 @@ def _extremum_decides(difference: sp.Expr, relation: str) -> bool:
     # Over the reals even for an integer: the least value there can only be smaller.
     variable = sp.Dummy(symbol.name, real=True)
     lifted = lifted.xreplace({symbol: variable})
+    if lifted.has(TrigonometricFunction) and not _try(
+        lambda e: sp.periodicity(e, variable), lifted
+    ):
+        return False  # SymPy would not come back from infinitely many stationary points
     least = _try(lambda e: sp.minimum(e, variable, _domain(symbol)), lifted)
     if least is None:
         return False
@@ -1175,6 +1261,9 @@ def _certificate_fails(statement: _Statement, certificate: sp.Expr, points: int,
 
 
 _EXPONENTS = (1, 2, 4, 8, 16, 32, 64, 128, 256)
+_FEW_EXPONENTS = 6
+"""Of functions that take long to many digits, such as the gamma function."""
+
 _LIMIT_DIGITS = 60 + 12 * _EXPONENTS[-1]
 
 
@@ -1189,7 +1278,7 @@ def _judge_limit(
     """
     try:
         found = limit.doit()
-    except (ValueError, NotImplementedError) as problem:
+    except Exception as problem:  # SymPy raises anything
         return Judgement(None, f"SymPy finds no limit: {show(problem, longest=120)}")
     symbols = _free_symbols(limit, claimed)
     count = 0
@@ -1199,7 +1288,8 @@ def _judge_limit(
                 values = _values_on_the_way(limit, point, sign)
                 if not _approach(values, _at(found, point)):
                     text = _stay_away(values, _at(claimed, point))
-                    if text:
+                    # Slow values look as if they stood still: against SymPy they are no witness.
+                    if text and not reduces_to_zero(found - claimed)[0]:
                         return Judgement(False, f"{point.where()}{text}")
                     return Judgement(
                         None, f"the values do not approach SymPy's limit {show(found)}"
@@ -1241,7 +1331,8 @@ def _values_on_the_way(limit: sp.Limit, point: _Point, sign: int) -> list[mpmath
         _value_near(evaluate, target, sign, 1, 60)
     except Exception:  # a function that mpmath does not know: by SymPy, then
         return _slow_values(function, variable, target, sign)
-    for exponent in _EXPONENTS:
+    slow = function.has(sp.gamma, sp.loggamma, sp.zeta, sp.polygamma, sp.beta, sp.besseli)
+    for exponent in _EXPONENTS[:_FEW_EXPONENTS] if slow else _EXPONENTS:
         digits = 60 + 6 * exponent
         try:
             # Twice: where the cancellation eats all digits the two do not agree.
@@ -1409,6 +1500,9 @@ def _judge_scalar(
     # Numbers first: a wrong version is then rejected before any algebra is tried on it.
     numbers = _numeric_leg(looked, points, seed)
     if numbers.witness:
+        if looked.approximate and numbers.place and _doubted(statement, numbers.place):
+            text = f"{numbers.witness}, but SymPy's value keeps the relation there"
+            return Judgement(None, f"the two legs contradict each other: {text}")
         detail = {"counterexample": numbers.witness, **_undeclared(looked)}
         return Judgement(False, numbers.witness, detail)
     if numbers.undefined:
