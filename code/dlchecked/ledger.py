@@ -799,8 +799,8 @@ def _written(number: int | Fraction) -> str:
         return str(number) if max(map(abs, parts)) < _WRITABLE else "/".join(map(_written, parts))
     if abs(number) < _WRITABLE:
         return str(number)
-    sign = "-" if number < 0 else ""
-    return f"{sign}(a number of {abs(number).bit_length()} bits that ends in {abs(number) % 1000:03})"
+    sign, size = "-" if number < 0 else "", abs(number)
+    return f"{sign}(a number of {size.bit_length()} bits that ends in {size % 1000:03})"
 
 
 def count(
@@ -913,7 +913,7 @@ def _array(name: str, value: object) -> NDArray[Any]:
                 raise ValueError(f"{name} must have one shape, got entries of {shapes}")
         elif isinstance(value, sp.Expr | Fraction):
             value = _evaluated(name, value)
-        if isinstance(value, int) and not -(2**63) <= value < 2**63:
+        if isinstance(value, int) and not -(2**63) <= int(value) < 2**63:
             raise ValueError(f"{name} must fit into int64, got {proving.show(_written(value))}")
         array = np.asarray(value)
     if array.dtype.kind not in "biufc":
@@ -1338,10 +1338,10 @@ def variance_of(samples: Any, *, level: float = 0.999) -> Estimate:
     Notes
     -----
     The variance of :math:`s^2` is :math:`(\mu_4 - \sigma^4 (n - 3) / (n - 1)) / n`; both moments
-    are estimated from the draws. The interval is the normal one for :math:`\log s^2`, which is less
-    skewed than :math:`s^2`, and longer by the share :math:`z^2 / n` that the estimated mean may add:
-    for a fair coin the first-order variance vanishes. With heavy tails it is too short: of a
-    log-normal's variance the 99.9 % interval misses 4 % at n = 1000, 2 % at n = 10 000.
+    are estimated from the draws. The interval is the normal one for :math:`\log s^2`, which is
+    less skewed, made longer by :math:`z^2 / n` for what the estimated mean adds: of a fair coin the
+    first-order variance vanishes. With heavy tails it is too short: of a log-normal's variance the
+    99.9 % interval misses some 3 % at n = 1000 and 2 % at n = 10 000.
     """
     array = _samples("samples", samples, 1000)
     _spread("samples", array)
