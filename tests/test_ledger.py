@@ -212,6 +212,14 @@ def test_count_shows_the_numbers_at_the_first_sizes_that_differ() -> None:
     )
 
 
+def test_numbers_of_more_digits_than_python_writes_are_counted_all_the_same() -> None:
+    googols = 10**5000
+    wrong = {"one more": googols + 1, "a third": sp.Rational(googols, 3)}
+    verdict = count("a-claim", googols, googols, wrong=wrong)
+    assert verdict.summary == "(a number of 16610 bits that ends in 000), as counted"
+    assert json.dumps(verdict.payload())
+
+
 NOT_COUNTED = [
     (pairs, N**2 / 2, {"w": N}, {"N": (2, 4)}, "right version: failed: at N = 2: 2, counted 1"),
     (pairs, N * (N - 1) / 2, {"at 3": N}, {"N": 3}, 'cannot tell "at 3" from the right version'),
@@ -236,6 +244,10 @@ AGREED = [
     (ROW, ROW.clone(), {"nearly": ROW + 1e-15}, {"exact": True}),
     (torch.tensor([1, 2]), [1, 2], {"one off": [1, 3]}, {"exact": True}),
     (2**60, 2**60, {"the next": 2**60 + 1}, {"exact": True}),
+    (2.0**53, 2**53, {"no float": 2**53 + 1}, {"exact": True}),
+    (2**60, sp.Integer(2**60), {"the next": sp.Integer(2**60 + 1)}, {"exact": True}),
+    (torch.eye(2).to_sparse(), torch.eye(2), {"zero": torch.zeros(2, 2)}, {"atol": 1e-9}),
+    (1j, sp.I, {"minus": -sp.I}, {"atol": 1e-9}),
     (torch.tensor([True, False]), [True, False], {"turned": [False, True]}, {"exact": True}),
     ([INF, 1.0], [INF, 1.0], {"other": [-INF, 1.0], "finite": [1.0, 1.0]}, {"atol": 1e-9}),
     (np.array([1j, 2]), [1j, 2], {"conjugate": [-1j, 2]}, {"atol": 1e-9}),
@@ -392,7 +404,10 @@ def test_measure(claimed: Any, wrong: dict[str, Any], side: str) -> None:
 
 
 NOT_MEASURED = [
-    (0.61, {"w": 2}, "two-sided", "right version: failed: 0.61 is outside"),
+    (0.61, {"w": 2}, "two-sided", "right version: failed: 0.61 is outside by 0.01: 0.5"),
+    (0.6 + 1e-9, {"w": 2}, "two-sided", "right version: failed: 0.6 is outside by 1e-09"),
+    ((0.7, 0.9), {"w": (2, 3)}, "within", "[0.7, 0.9] is outside by 0.1"),
+    (0.7, {"w": 2}, "at least", "0.7 is outside by 0.1"),
     (0.5, {"near": 0.55}, "two-sided", 'cannot tell "near" from the right version'),
     (0.5, {"w": 2}, "at least", "right version: could not be judged: 0.5 lies across"),
     (0.7, {"w": 2}, "at least", "right version: failed"),
@@ -463,6 +478,15 @@ def test_a_true_claim_fails_as_often_as_its_level_says(name: str) -> None:
     assert missed >= (low if name != "share" else 0)  # the exact interval is a trifle long
 
 
+def test_the_variance_of_a_fair_coin_lies_in_its_interval() -> None:
+    """There the first-order variance of the estimate vanishes, and with it a naive interval."""
+    rng = np.random.default_rng(7)
+    flips = (rng.random(1000) < 0.5 for _ in range(300))
+    estimates = [variance_of(flip.astype(float), level=0.99) for flip in flips]
+    assert sum(not e.low <= 0.25 <= e.high for e in estimates) <= 10
+    assert all(e.high - e.low < 0.03 for e in estimates)
+
+
 # quote and record
 
 
@@ -505,6 +529,7 @@ def test_record_reads_a_dotted_path(results: Path) -> None:
     [
         ({}, "seconds.float64", KeyError, "nothing at 'float64'"),
         ({}, "seconds.float32.7", KeyError, "nothing at '7'"),
+        ({}, "seconds.float32.²", KeyError, "nothing at '²'"),
         ({}, "machine.name", KeyError, "nothing at 'name'"),
         ({}, "", ValueError, "key"),
         ({"machine": ""}, "seconds", ValueError, "machine"),
@@ -583,6 +608,8 @@ MALFORMED = [
     (proved, {"wrong": {" ": y}}, ValueError, "a label must not be empty"),
     (proved, {"wrong": {"w": 0.5}}, TypeError, "not exact"),
     (proved, {"right": 1.0}, TypeError, "right is not exact"),
+    (proved, {"right": None}, TypeError, "right must be a SymPy expression"),
+    (proved, {"wrong": {"w": None}}, TypeError, "got NoneType"),
     (proved, {"relation": "="}, ValueError, "relation"),
     (proved, {"points": 2}, ValueError, "points must be at least 4"),
     (proved, {"points": 24.0}, TypeError, "points"),
@@ -625,15 +652,22 @@ MALFORMED = [
     (agreed, {"expected": []}, ValueError, "empty"),
     (agreed, {"computed": "2"}, TypeError, "numbers"),
     (agreed, {"computed": [None]}, TypeError, "numbers"),
+    (agreed, {"computed": [[1.0], [1.0, 2.0]]}, ValueError, "must have one shape"),
+    (agreed, {"computed": 2**70}, ValueError, "must fit into int64"),
+    (agreed, {"computed": x}, TypeError, "computed must be a number, got x"),
     (observed, {"behaviour": 7}, TypeError, "behaviour"),
     (observed, {"behaviour": lambda v: 1}, TypeError, "must return a bool"),
-    (observed, {"behaviour": lambda v: np.bool_(v)}, TypeError, "must return a bool"),
+    (observed, {"behaviour": lambda v: np.bool_(v)}, TypeError, "got numpy.bool"),
+    (observed, {"behaviour": lambda v: (np.bool_(v), "seen")}, TypeError, "got (numpy.bool"),
+    (observed, {"behaviour": lambda v: torch.tensor(True)}, TypeError, "got torch.Tensor"),
     (observed, {"behaviour": lambda v: None}, TypeError, "must return a bool"),
     (observed, {"behaviour": lambda v: (True, 1)}, TypeError, "must return a bool"),
     (observed, {"sizes": {"D": (2, 3)}}, ValueError, "no version takes it"),
     (measured, {"estimate": 0.5}, TypeError, "Estimate"),
     (measured, {"claimed": "0.5"}, TypeError, "claimed"),
     (measured, {"claimed": NAN}, ValueError, "finite"),
+    (measured, {"claimed": x}, TypeError, "claimed must be one number, got x"),
+    (measured, {"claimed": torch.ones(2)}, TypeError, "claimed must be one number"),
     (measured, {"side": "above"}, ValueError, "side"),
     (measured, {"side": "within"}, TypeError, "pair"),
     (measured, {"side": "within", "claimed": (1, 0)}, ValueError, "a < b"),

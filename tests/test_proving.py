@@ -29,6 +29,7 @@ Q, K = sp.IndexedBase("q", real=True), sp.IndexedBase("k", real=True)
 qk = sp.Sum(Q[i] * K[i], (i, 0, N - 1))
 qq, kk = sp.Sum(Q[i] ** 2, (i, 0, N - 1)), sp.Sum(K[i] ** 2, (i, 0, N - 1))
 distance = sp.Sum((Q[i] - K[i]) ** 2, (i, 0, N - 1))
+M = sp.MatrixSymbol("M", 2, 2)
 X, Y = stats.Normal("X", x, p), stats.Normal("Y", 0, p)
 
 
@@ -71,6 +72,15 @@ EQUALITIES = [
     (True, sp.exp(qk / 2), sp.exp(qq / 4) * sp.exp(-distance / 4) * sp.exp(kk / 4)),
     (True, stats.Expectation(X**2), x**2 + p**2),
     (True, stats.Variance(X), p**2),
+    (True, stats.Variance(X + Y), 2 * p**2),  # no double integral, which takes minutes
+    (True, stats.Variance(X * Y), p**4 + x**2 * p**2),
+    (True, stats.Covariance(X, X + Y), p**2),
+    (True, sp.Integral(sp.exp(-((x - 50) ** 2)), (x, -sp.oo, sp.oo)), sp.sqrt(sp.pi)),  # far out
+    (True, sp.log(sp.exp(x) + sp.exp(y)), x + sp.log(1 + sp.exp(y - x))),
+    (True, sp.Max(x, y), (x + y + sp.Abs(x - y)) / 2),
+    (True, sp.Max(x, y) + sp.Min(x, y), x + y),
+    (True, sp.Trace(M * M.T), sum(entry**2 for entry in M.as_explicit())),
+    (True, sp.Determinant(M * M), sp.Determinant(M) ** 2),
     (True, sp.Matrix([[x, y]]) * 2, sp.Matrix([[2 * x, 2 * y]])),
     (True, Fraction(1, 3), R(2, 6)),
     (True, 7, sp.Integer(7)),
@@ -79,6 +89,8 @@ EQUALITIES = [
     (False, sp.exp(x), sp.exp(x) * (1 + R(1, 10**400))),
     (False, sp.sin(z), sp.sin(z) + R(1, 10**60)),
     (False, x**2, x**2 + R(1, 10**1000)),
+    (False, x**2, x**2 + R(1, 10**6000)),  # too many digits for Python to write
+    (False, sp.Max(x, y), (x + y + sp.Abs(x - y)) / 2 + R(1, 10**60)),
     (False, sp.exp(sp.pi * sp.sqrt(163)), 640320**3 + 744),
     (False, sp.sqrt(2) + sp.sqrt(3), sp.pi + R(46, 10000)),
     (False, 22 * sp.pi**4, 2143),  # Ramanujan: equal to nine digits
@@ -111,12 +123,17 @@ EQUALITIES = [
     (False, sp.Sum(i, (i, 1, N)), N * (N - 1) / 2),
     (False, distance, qq - 2 * qk + sp.Sum(K[i], (i, 0, N - 1))),
     (False, stats.Expectation(X**2), p**2),
+    (False, stats.Variance(X + Y), 4 * p**2),
+    (False, stats.Covariance(X, X + Y), 2 * p**2),
+    (False, sp.Determinant(2 * M), 2 * sp.Determinant(M)),
     (False, sp.Matrix([[x, y]]), sp.Matrix([[x, x]])),
     # undecided
     (None, sp.Matrix([[x, y]]), sp.Matrix([x, y])),
     (None, sp.atan(p) + sp.atan(1 / p), sp.pi / 2),
     (None, x / 0, 1),
     (None, sp.oo, sp.oo),
+    # a peak that every quadrature overlooks is no witness
+    (None, sp.Integral(sp.exp(-1000 * (x - 77) ** 2), (x, -sp.oo, sp.oo)), sp.sqrt(sp.pi / 1000)),
     (None, sp.Integral(sp.sin(x) / x, (x, 0, sp.oo)), sp.pi / 2),
     (None, sp.Integral(x**2, (x, 0, p)), p**3 / 3 * (1 + R(1, 3 * 10**10))),
 ]  # fmt: skip
@@ -142,6 +159,8 @@ ORDERS = [
     (True, sp.exp(sp.pi * sp.sqrt(163)), "!=", 640320**3 + 744),
     (True, p + 1 / p, ">=", 2),
     (True, x**2, ">=", 2 * sp.sqrt(2) * x - 2),
+    (True, sp.log(sp.exp(x) + sp.exp(y)), ">", sp.Max(x, y)),
+    (True, sp.sin(x) + 1, ">=", 0),
     (True, sp.log(x), "<", x),  # claimed where both sides are real
     (True, sp.Matrix([x**2, p]), ">=", sp.Matrix([0, 0])),
     # ties
@@ -166,6 +185,7 @@ ORDERS = [
     (False, 640320**3 + 744, "<=", sp.exp(sp.pi * sp.sqrt(163))),
     # true, but neither sign nor extremum is found
     (None, (p + q) / 2, ">=", sp.sqrt(p * q)),
+    (None, sp.sin(p), "<", p),  # SymPy's search for extrema would never end
 ]
 
 
@@ -184,6 +204,7 @@ LIMITS = [
     (True, sp.Limit(1 / x, x, 0), sp.oo),
     (True, sp.Limit(sp.log(x), x, sp.oo), sp.oo),
     (True, sp.Limit(x**3 * sp.exp(-x), x, sp.oo), 0),
+    (True, sp.Limit(x * sp.gamma(x), x, 0), 1),  # gamma to thousands of digits takes minutes
     (True, sp.Limit((1 + p / N) ** N, N, sp.oo), sp.exp(p)),
     (True, sp.Limit(sp.Sum(1 / i**2, (i, 1, N)), N, sp.oo), sp.pi**2 / 6),
     (True, sp.E, sp.Limit((1 + 1 / x) ** x, x, sp.oo)),
@@ -194,6 +215,8 @@ LIMITS = [
     (False, sp.Limit(x, x, sp.oo), 5),
     (False, sp.Limit(sp.Sum(1 / i**2, (i, 1, N)), N, sp.oo), R(1645, 1000)),
     (None, sp.Limit(sp.sin(x), x, sp.oo), 0),
+    (None, sp.Limit(sp.sin(sp.pi * x), x, sp.oo), 0),  # 0 at every whole number
+    (None, sp.Limit(sp.Piecewise((1, x < 10), (0, True)), x, sp.oo), 0),  # SymPy raises TypeError
     (None, sp.Limit(sp.Abs(x) / x, x, 0, "+-"), 1),
 ]
 
@@ -325,6 +348,7 @@ MALFORMED = [
     ("a loose random variable", X, x, {}, ValueError, "outside of an expectation"),
     ("an empty matrix", sp.zeros(0, 2), sp.zeros(0, 2), {}, ValueError, "empty"),
     ("a matrix of unknown size", sp.MatrixSymbol("A", N, N), x, {}, ValueError, "shape"),
+    ("a trace of unknown size", sp.Trace(sp.MatrixSymbol("A", N, N)), x, {}, ValueError, "shape"),
     ("a limit inside", 2 * sp.Limit(x, x, 0) + 1, x, {}, ValueError, "stand alone"),
     ("two limits", sp.Limit(x, x, 0), sp.Limit(x, x, 1), {}, ValueError, "only one side"),
     ("a limit ordered", sp.Limit(x, x, 0), 1, {"relation": "<"}, ValueError, "'=='"),

@@ -686,7 +686,8 @@ def prove(
     are corroboration, not proof. The statement is claimed *wherever both sides are defined* (and,
     for an order, real): a removable singularity is not looked at. A symbol declared nothing about
     stands for complex numbers. ``!=`` claims that the sides are equal nowhere. Sums to infinity and
-    integrals are compared to ten digits at few points; of a random variable's expectation SymPy's
+    integrals are compared to ten digits at few points, and where SymPy's value of them speaks
+    against such a comparison nothing is decided; of a random variable's expectation SymPy's
     own rule is the symbolic leg and the integral the numeric one. A limit is SymPy's, corroborated
     by values on the way; ``Limit(f, x, a)`` is the limit from the right, as in SymPy. After
     `rewrite`, the algebra is as good as that rewriting, which is tested at points and not proved;
@@ -859,7 +860,7 @@ def count(
                 return problem
             numbers.append(_whole(name, value, at))
         seen, claimed = numbers
-        detail = {"counted": seen if abs(seen) < _WRITABLE else _written(seen)}
+        detail = {"counted": seen if -_WRITABLE < seen < _WRITABLE else _written(seen)}
         if seen == claimed:
             return _Finding(True, f"{_written(seen)}, as counted", detail)
         return _Finding(False, f"{_written(claimed)}, counted {_written(seen)}", detail)
@@ -1341,7 +1342,7 @@ def variance_of(samples: Any, *, level: float = 0.999) -> Estimate:
     are estimated from the draws. The interval is the normal one for :math:`\log s^2`, which is
     less skewed, made longer by :math:`z^2 / n` for what the estimated mean adds: of a fair coin the
     first-order variance vanishes. With heavy tails it is too short: of a log-normal's variance the
-    99.9 % interval misses some 3 % at n = 1000 and 2 % at n = 10 000.
+    99.9 % interval misses some 3 % at n = 1000 and 1 % at n = 10 000.
     """
     array = _samples("samples", samples, 1000)
     _spread("samples", array)
