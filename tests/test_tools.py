@@ -156,6 +156,14 @@ def test_two_folders_are_compared_byte_by_byte(tmp_path):
     assert found == ["lonely.html", "other.html"]
 
 
+def test_the_readmes_example_runs():
+    text = (ROOT / "README.md").read_text("utf-8")
+    (example,) = [block.split("```")[0] for block in text.split("```python\n")[1:]]
+    names: dict = {}
+    exec(compile(example, "README.md", "exec"), names)
+    assert callable(names["scaled_dot_product_attention"])
+
+
 def payload(holds: bool, kind: str = "measure", level: float | None = 0.99) -> dict:
     detail = {"level": level} if level else {}
     return {"id": "toy-mean", "kind": kind, "holds": holds, "detail": detail}
