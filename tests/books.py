@@ -72,8 +72,9 @@ TOYS = """
 class Verdict:
     def __init__(self, id, holds=True, wrong=("a slip",), rejected=True, kind="prove"):
         rows = [{"label": w, "rejected": rejected, "finding": ""} for w in wrong]
-        self.payload = {"id": id, "kind": kind, "holds": holds, "summary": "so it is",
-                        "wrong": rows, "sizes": {}, "also_at": [], "seed": None, "detail": {}}
+        self.payload = {"id": id, "kind": kind, "word": "proved", "holds": holds,
+                        "summary": "so it is", "wrong": rows, "sizes": {}, "also_at": [],
+                        "seed": None, "detail": {}}
 
     def _repr_mimebundle_(self, include=None, exclude=None):
         return {"application/vnd.dlchecked.verdict+json": self.payload, "text/plain": "verdict"}

@@ -26,7 +26,7 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import clean_astext, make_refnode
 
 from .chapters import claims_checked
-from .outputs import DONE, inline, part, verdict
+from .outputs import inline, part, verdict
 
 logger = logging.getLogger(__name__)
 IDS = "book/ledger_ids.txt"
@@ -336,7 +336,7 @@ def _complete(box: claim, number: str, checks: list[dict[str, Any]]) -> None:
 def _status(check: dict[str, Any]) -> nodes.paragraph:
     payload = check["payload"]
     link = nodes.reference("", "", refid=check["anchor"], internal=True)
-    link += part("mark", f"✓ {DONE[payload['kind']]}")
+    link += part("mark", f"✓ {payload['word']}")
     line = nodes.paragraph("", "", link, classes=["dlc-claim-status"])
     line += _rejects(payload)
     return line
@@ -409,7 +409,7 @@ def _claim_row(
 
 def _outcome(app: Sphinx, docname: str, check: dict[str, Any]) -> nodes.paragraph:
     payload = check["payload"]
-    text = nodes.Text(f"✓ {DONE[payload['kind']]}")
+    text = nodes.Text(f"✓ {payload['word']}")
     link = make_refnode(app.builder, docname, check["docname"], check["anchor"], text)
     line = nodes.paragraph("", "", link)
     line += _rejects(payload)

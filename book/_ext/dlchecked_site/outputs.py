@@ -20,16 +20,6 @@ logger = logging.getLogger(__name__)
 
 VERDICT = "application/vnd.dlchecked.verdict+json"
 FIGURE = "application/vnd.dlchecked.figure+json"
-DONE = {
-    "prove": "proved",
-    "count": "counted",
-    "agree": "agreed",
-    "observe": "observed",
-    "measure": "measured",
-    "refute": "refuted",
-    "quote": "quoted",
-    "record": "recorded",
-}
 _INLINE = re.compile(r"\$(?P<math>[^$]+)\$|`(?P<code>[^`]+)`|\*(?P<stress>[^*\s][^*]*)\*")
 
 
@@ -62,11 +52,10 @@ def part(kind: str, *children: nodes.Node | str) -> nodes.inline:
 
 def verdict_node(payload: dict[str, Any]) -> verdict:
     """The verdict as it stands under its cell."""
-    kind, good = payload["kind"], payload["holds"]
+    kind = payload["kind"]
     node = verdict(classes=["dlc-verdict", f"dlc-verdict-{kind}"], payload=payload)
     head = nodes.paragraph(classes=["dlc-verdict-head"])
-    mark = "✓ " if good else "✗ "
-    head += part("mark", mark + DONE[kind] if good else mark + "failed")
+    head += part("mark", f"{'✓' if payload['holds'] else '✗'} {payload['word']}")
     head += nodes.Text(" ")
     head += part("id", payload["id"])
     if sizes := _sizes(payload):
