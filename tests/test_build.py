@@ -46,6 +46,14 @@ def test_a_sound_tiny_book_builds(tiny_book: TinyBook):
     assert page.count("a slip") == 2  # in the claim's box, and under the cell
 
 
+def test_the_pieces_in_which_a_line_arrives_do_not_show(tiny_book: TinyBook):
+    pieces = 'for piece in ("ab", "cd\\n", "ef", "\\n"):\n    print(piece, end="", flush=True)'
+    tiny_book.page("toy_topic", "# Toy\n" + cell(pieces))
+    status, output = tiny_book.build()
+    assert status == 0, output
+    assert "abcd\nef\n</pre>" in re.sub(r"</?span[^>]*>", "", tiny_book.html("toy_topic"))
+
+
 BROKEN = {
     "a Sphinx warning": (
         "# Toy\n\n```{nonsense}\n```\n",

@@ -154,6 +154,10 @@ def test_two_folders_are_compared_byte_by_byte(tmp_path):
     (tmp_path / "one" / "lonely.html").write_text("", encoding="utf-8")
     found = reproducible.differences(tmp_path / "one", tmp_path / "two")
     assert found == ["lonely.html", "other.html"]
+    told = reproducible.first_difference(tmp_path / "one/other.html", tmp_path / "two/other.html")
+    assert told == "from byte 0:\n  b'one'\n  b'two'"
+    lonely = reproducible.first_difference(tmp_path / "one/lonely.html", tmp_path / "two/lonely")
+    assert lonely == "it is in one build only"
 
 
 def test_the_readmes_example_runs():

@@ -44,6 +44,17 @@ def differences(one: Path, two: Path) -> list[str]:
     return [*lonely, *unequal, *unread]
 
 
+def first_difference(one: Path, two: Path, around: int = 120) -> str:
+    """Where two files part, with what stands there in each."""
+    if not (one.is_file() and two.is_file()):
+        return "it is in one build only"
+    left, right = one.read_bytes(), two.read_bytes()
+    at = next((i for i, (a, b) in enumerate(zip(left, right, strict=False)) if a != b), None)
+    at = min(len(left), len(right)) if at is None else at
+    shown = [content[max(0, at - around) : at + around] for content in (left, right)]
+    return f"from byte {at}:\n  {shown[0]!r}\n  {shown[1]!r}"
+
+
 def main() -> int:
     """Compare two clean builds, or one with the pages of an earlier one."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -54,6 +65,7 @@ def main() -> int:
         first = against or build(Path(a))
         second = build(Path(b) / "deeper")
         found = differences(first, second)
+        found = [f"{name}: {first_difference(first / name, second / name)}" for name in found]
         count = sum(1 for path in second.rglob("*") if path.is_file())
     if found:
         print("\n".join(["two clean builds differ in:", *found]))

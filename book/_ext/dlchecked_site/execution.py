@@ -204,6 +204,9 @@ def _run(
         timeout=timeout,
         kernel_name="python3",
         record_timing=False,
+        # A kernel sends what is printed in pieces, cut wherever its clock says. Joined as they
+        # are they do not tell; myst-nb's own way of merging puts line breaks between them.
+        coalesce_streams=True,
         extra_arguments=["--IPKernelApp.log_level=40"],
         resources={"metadata": {"path": str(chapter.path.parent)}},
     )
