@@ -5,8 +5,9 @@ BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/ready
 # The one command that builds the book: every warning is an error, every reference must resolve.
 BUILD := jupyter-book build -W --keep-going -n
+BENCHMARKS = causal_attention kernel_crossover decoding
 
-.PHONY: help book site test lint format lock ids reseed reproducible chapter clean
+.PHONY: help book site test lint format lock ids reseed reproducible bench chapter clean
 
 help:  ## list the targets
 	@grep -E '^[a-z]+:.*##' $(MAKEFILE_LIST) | sed -E 's/:.*## /\t/' | expand -t 16
@@ -52,6 +53,10 @@ reseed: $(READY)  ## run every chapter over other seeds: SEEDS=20 CHAPTER=scaled
 
 reproducible: $(READY)  ## two clean builds in two places, compared byte by byte
 	PATH="$(BIN):$$PATH" $(BIN)/python tools/reproducible.py $(if $(AGAINST),--against $(AGAINST))
+
+bench: $(READY)  ## speed and memory against peers, for an idle machine: BENCH=causal_attention
+	cd benchmarks && for name in $(or $(BENCH),$(BENCHMARKS)); do \
+		$(BIN)/python $$name.py $(if $(QUICK),--quick) || exit 1; done
 
 chapter: $(READY)  ## start a chapter: TOPIC=kernel_attention
 	$(BIN)/python tools/new_chapter.py $(TOPIC)

@@ -258,3 +258,29 @@ def test_in_a_browser_math_and_figures_need_no_script(browser, address, pages):
         assert box["width"] > 5, part
         assert box["height"] > 5, part
     context.close()
+
+
+RAW = re.compile(
+    r"glue:text|\{(?:term|claim|eq|doc|ref|numref|func|class|mod|cite(?::[a-z]+)?)\}|\$"
+)
+
+
+def raw_markup(page: BeautifulSoup) -> list[str]:
+    """Markup in what a reader sees, code and formulas left out: a role inside a formula, say."""
+    shown = BeautifulSoup(str(page.find("article") or page), "html.parser")
+    for tag in shown.select("pre, code, script, style, svg"):
+        tag.decompose()
+    for tag in shown.select("annotation"):
+        # The source of a formula may hold a dollar, but no role.
+        tag.string = tag.get_text().replace("$", "")
+    text = shown.get_text()
+    return [text[max(0, m.start() - 40) : m.end() + 40] for m in RAW.finditer(text)]
+
+
+def test_raw_markup_is_found():
+    page = BeautifulSoup("<p>x {term}`mask` y <code>{term}</code> $q$</p>", "html.parser")
+    assert len(raw_markup(page)) == 3
+
+
+def test_no_page_shows_raw_markup(pages):
+    assert {name: raw for name, page in articles(pages).items() if (raw := raw_markup(page))} == {}

@@ -215,12 +215,12 @@ def test_a_page_is_run_under_a_seed(tmp_path):
 def test_linting_finds_a_cells_defect_at_its_line(tmp_path, capsys):
     bad = page("import os\nvalue = undefined_name")
     (tmp_path / "toy_topic.md").write_text(bad, encoding="utf-8")
-    assert lint_cells.main(tmp_path) > 0
+    assert lint_cells.check([tmp_path / "toy_topic.md"]) > 0
     said = capsys.readouterr().out
     line = bad.splitlines().index("value = undefined_name") + 1
     assert f"toy_topic.md:{line}" in said
     assert "F821" in said
     long = page("\n".join(f"a{i} = {i}" for i in range(31)))
     (tmp_path / "toy_topic.md").write_text(long, encoding="utf-8")
-    assert lint_cells.main(tmp_path) == 1
+    assert lint_cells.check([tmp_path / "toy_topic.md"]) == 1
     assert "a cell of 31 lines" in capsys.readouterr().out

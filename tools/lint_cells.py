@@ -6,9 +6,11 @@ tools report points at the page. ``--fix`` formats the cells in place.
 
 from __future__ import annotations
 
+import argparse
 import subprocess
 import sys
 import tempfile
+from collections.abc import Iterable
 from pathlib import Path
 
 ROOT = Path(__file__).resolve().parents[1]
@@ -26,7 +28,7 @@ check_untyped_defs = true
 ignore_missing_imports = true
 allow_redefinition = true
 
-[mypy-sympy.*,scipy.*,matplotlib.*,myst_nb.*]
+[mypy-sympy.*,scipy.*,sklearn.*,matplotlib.*,myst_nb.*]
 follow_imports = skip
 """
 LONGEST_CELL = 30
@@ -72,9 +74,13 @@ def _run(command: list[str], folder: Path) -> tuple[int, str]:
     return done.returncode, done.stdout + done.stderr
 
 
-def main(book: Path = ROOT / "book") -> int:
-    """Check every page; return how many tools found something."""
-    pages = [p for p in sorted(book.glob("*.md")) if code_cells(p.read_text(encoding="utf-8"))]
+def with_cells(pages: Iterable[Path]) -> list[Path]:
+    """Those that have code cells."""
+    return [page for page in sorted(pages) if code_cells(page.read_text(encoding="utf-8"))]
+
+
+def check(pages: list[Path]) -> int:
+    """Check pages with code cells; return how many tools found something."""
     failed = 0
     with tempfile.TemporaryDirectory() as name:
         folder = Path(name)
@@ -104,9 +110,19 @@ def main(book: Path = ROOT / "book") -> int:
     return failed + bool(long)
 
 
+def main() -> int:
+    """Check the pages named, or all; with ``--fix`` format their cells first."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("pages", nargs="*", type=Path, help="all of book/ if none is named")
+    parser.add_argument("--fix", action="store_true", help="format the cells of these pages")
+    arguments = parser.parse_args()
+    pages = with_cells(arguments.pages or ROOT.glob("book/*.md"))
+    for page in pages if arguments.fix else []:
+        text = page.read_text(encoding="utf-8")
+        if (tidy := formatted(text)) != text:
+            page.write_text(tidy, encoding="utf-8")
+    return check(pages)
+
+
 if __name__ == "__main__":
-    if "--fix" in sys.argv:
-        for chapter in sorted(ROOT.glob("book/*.md")):
-            if code_cells(text := chapter.read_text(encoding="utf-8")):
-                chapter.write_text(formatted(text), encoding="utf-8")
     sys.exit(main())

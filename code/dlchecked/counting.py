@@ -34,7 +34,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 from torch.autograd.graph import saved_tensors_hooks
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.utils._python_dispatch import TorchDispatchMode, _get_current_dispatch_mode_stack
 from torch.utils._pytree import tree_leaves
 
 __all__ = [
@@ -128,10 +128,13 @@ _FREE = """
     scalar_tensor scatter select_backward select_scatter set slice_backward slice_scatter split_copy
     stack tril tril_indices triu triu_indices uniform zero zeros zeros_like _fused_sdp_choice
     diagonal_backward unfold_backward take fill_diagonal _sparse_coo_tensor_unsafe
+    profiler::_record_function_enter_new profiler::_record_function_exit
 """
+#: Views in place: they change the tensor's description and move nothing.
+_RESHAPED = {"as_strided", "detach", "squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze"}
 
 
-@_rule(*_FREE.split())
+@_rule(*_FREE.split(), *_RESHAPED)
 def _nothing(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
     return Cost()
 
@@ -175,6 +178,7 @@ _FUNCTIONS = """
     exp exp2 expm1 log log2 log10 log1p sin cos tan asin acos atan sinh cosh tanh asinh acosh atanh
     sigmoid erf erfc erfinv lgamma digamma sqrt rsqrt atan2 special_ndtri special_log_ndtr
     special_i0 special_i0e special_i1 special_i1e special_erfcx special_entr
+    special_scaled_modified_bessel_k0 special_scaled_modified_bessel_k1
 """
 
 
@@ -269,23 +273,39 @@ def _norm(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
     order = _argument(args, kwargs, 1, "ord", 2)
     if order in (2, 2.0, None):
         return Cost(multiply_adds=_read(args), transcendental=_elements(out))
-    if order in (1, 1.0, float("inf"), float("-inf")):
+    if order in (0, 1, float("inf"), float("-inf")):
         return Cost(elementwise=2 * _read(args))
     n = _read(args)
     return Cost(elementwise=2 * n, transcendental=n + _elements(out))
 
 
-@_rule("sort", "argsort", "topk", "kthvalue", "unique_dim", "_unique2", "median")
-def _sorting(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
-    # Comparisons of a merge sort along the sorted dimension, n ceil(log2 n).
-    n = args[0].shape[-1] if args[0].dim() else 1
-    return Cost(elementwise=_read(args) * ceil(log2(max(n, 1))))
+def _sorting(at: int, otherwise: int | None) -> Rule:
+    """Comparisons of a merge sort along the sorted dimension, n ceil(log2 n); None sorts all."""
+
+    def rule(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
+        dim = _argument(args, kwargs, at, "dim", otherwise)
+        n = 1 if args[0].dim() == 0 else args[0].numel() if dim is None else args[0].shape[dim]
+        return Cost(elementwise=_read(args) * ceil(log2(max(n, 1))))
+
+    return rule
 
 
-@_rule("searchsorted", "bucketize")
-def _searching(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
-    sequence = args[0] if isinstance(args[0], Tensor) and args[0].dim() else args[1]
-    return Cost(elementwise=_elements(out) * max(1, ceil(log2(sequence.shape[-1] + 1))))
+RULES.update({name: _sorting(1, -1) for name in ("sort", "argsort", "unique_dim")})
+RULES.update({name: _sorting(2, -1) for name in ("topk", "kthvalue")})
+RULES["median"] = _sorting(1, None)
+RULES["_unique2"] = _sorting(9, None)  # it has no dimension
+
+
+def _searching(at: int) -> Rule:
+    """Comparisons of a binary search in the argument at this place."""
+
+    def rule(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
+        return Cost(elementwise=_elements(out) * max(1, ceil(log2(args[at].shape[-1] + 1))))
+
+    return rule
+
+
+RULES["searchsorted"], RULES["bucketize"] = _searching(0), _searching(1)
 
 
 @_rule("index_add", "scatter_add", "index_put", "_index_put_impl", "_unsafe_index_put")
@@ -295,7 +315,28 @@ def _scatter(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
     if puts:
         added = bool(_argument(args, kwargs, 3, "accumulate", False))
         return Cost(elementwise=args[2].numel() if added else 0)
-    return Cost(elementwise=args[3].numel())
+    return Cost(elementwise=(1 + _is_scaled(args, kwargs)) * args[3].numel())
+
+
+@_rule("scatter")
+def _scatter_or_reduce(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
+    # scatter(self, dim, index, value, reduce="add" or "multiply") computes; without reduce not.
+    return Cost(elementwise=args[2].numel() if "reduce" in kwargs else 0)
+
+
+@_rule("nll_loss_forward", "nll_loss2d_forward")
+def _nll_loss(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
+    # self, target, weight, reduction (0 none, 1 mean, 2 sum): a sign each, a sum, a division.
+    n, reduction = args[1].numel(), args[3]
+    weighted = isinstance(args[2], Tensor)
+    return Cost(elementwise=(1 + weighted + (reduction > 0) * (1 + weighted)) * n + (reduction == 1))
+
+
+@_rule("nll_loss_backward", "nll_loss2d_backward")
+def _nll_loss_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
+    # grad_output, self, target, weight, reduction: a sign, a weight and a division each.
+    weighted = isinstance(args[3], Tensor)
+    return Cost(elementwise=(1 + weighted + (args[4] == 1)) * args[2].numel())
 
 
 @_rule("embedding_dense_backward")
@@ -347,7 +388,7 @@ def _product(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
     return Cost(multiply_adds=_elements(out) * int(args[0].shape[-1]))
 
 
-@_rule("addmm", "baddbmm", "addmv", "_addmm_activation")
+@_rule("addmm", "baddbmm", "addmv")
 def _added_product(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
     n = _elements(out)
     return Cost(n * int(args[1].shape[-1]), _around_product(kwargs) * n)
@@ -374,11 +415,16 @@ def _outer(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
 
 @_rule("_cdist_forward")
 def _distances(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
-    pairs, size = _elements(out), int(args[0].shape[-1])
-    return Cost(pairs * size, pairs * size, pairs)
+    # A norm of each pair's difference.
+    pairs, size, order = _elements(out), int(args[0].shape[-1]), args[2]
+    if order == 2:
+        return Cost(pairs * size, pairs * size, pairs)
+    if order in (0, 1, float("inf")):
+        return Cost(elementwise=3 * pairs * size)
+    return Cost(0, 3 * pairs * size, pairs * (size + 1))
 
 
-@_rule("convolution", "_convolution", "mkldnn_convolution")
+@_rule("convolution", "_convolution")
 def _convolution(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
     x, weight, bias = args[0], args[1], _argument(args, kwargs, 2, "bias", None)
     transposed = bool(_argument(args, kwargs, 6, "transposed", False))
@@ -456,8 +502,11 @@ def _fused_backward(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> 
 
 
 def _name_of(func: Any) -> str:
-    """``aten::baddbmm_`` and ``aten::bmm.out`` by the names of their rules."""
-    name: str = func._schema.name.split("::")[-1]
+    """``aten::baddbmm_`` and ``aten::bmm.out`` by the names of their rules.
+
+    Other libraries keep their prefix: an operation of theirs called ``copy`` need not be one.
+    """
+    name: str = func._schema.name.removeprefix("aten::")
     in_place = name.endswith("_") and not name.endswith("__")
     return name[:-1] if in_place else name
 
@@ -534,14 +583,16 @@ class OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         self, func: Any, types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
         kwargs = kwargs or {}
+        if self in _get_current_dispatch_mode_stack():
+            return func(*args, **kwargs)  # entered twice: the outer block counts it
         name = _name_of(func)
-        if name not in RULES and not func.is_view:
+        if name not in RULES:
             # Some settings (inference mode is one) hand over operations that are made of others.
             with self:
                 parts = func.decompose(*args, **kwargs)
             if parts is not NotImplemented:
                 return parts
-            if self._raises:
+            if self._raises and not func.is_view:
                 raise UncountedOperationError(
                     f"torch ran {func}, for which dlchecked.counting has no rule; "
                     "count_operations(unknown='list') lists such operations instead"
@@ -551,7 +602,7 @@ class OperationCounter(TorchDispatchMode):  # type: ignore[no-untyped-call]
         return out
 
     def _enter(self, func: Any, name: str, args: Any, kwargs: Any, out: Any) -> None:
-        if func.is_view or name in ("detach", "lift_fresh"):
+        if func.is_view or name == "lift_fresh" or name in _RESHAPED:
             return
         self.calls[name] += 1
         if name not in RULES:
@@ -672,42 +723,54 @@ def saved_bytes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
 class _MemoryMeter(TorchDispatchMode):  # type: ignore[no-untyped-call]
     """Follows the storages that are made inside its block until they are freed."""
 
-    def __init__(self, given: Iterable[Tensor]) -> None:
+    def __init__(self) -> None:
         super().__init__()  # type: ignore[no-untyped-call]
         self._known: dict[int, Any] = {}
+        self._sizes: dict[int, int] = {}
         self.alive = self.peak = 0
-        for tensor in given:
-            self._known[tensor.untyped_storage()._cdata] = None
 
     def __torch_dispatch__(
         self, func: Any, types: Iterable[type], args: Any = (), kwargs: Any = None
     ) -> Any:
-        out = func(*args, **(kwargs or {}))
-        for tensor in tree_leaves(out):
-            if isinstance(tensor, Tensor) and tensor.layout == torch.strided:
-                self._follow(tensor.untyped_storage())
+        kwargs = kwargs or {}
+        # What comes in unseen was there before, but for the numbers of `torch.tensor(numbers)`.
+        if _name_of(func) != "lift_fresh":
+            for storage in _storages((args, kwargs)):
+                self._follow(storage, made=False)
+        out = func(*args, **kwargs)
+        # An argument may have grown: torch resizes an empty `out=`.
+        for storage in _storages((args, kwargs, out)):
+            self._follow(storage, made=True)
         return out
 
-    def _follow(self, storage: Any) -> None:
-        key = storage._cdata
-        if key in self._known:
-            return
-        size = storage.nbytes()
+    def _follow(self, storage: Any, *, made: bool) -> None:
+        key, size = storage._cdata, storage.nbytes()
+        if key not in self._known:
 
-        def freed(_: Any) -> None:
-            self._known.pop(key, None)
-            self.alive -= size
+            def freed(_: Any) -> None:
+                self._known.pop(key, None)
+                self.alive -= self._sizes.pop(key, 0)
 
-        self._known[key] = weakref.ref(storage, freed)
-        self.alive += size
-        self.peak = max(self.peak, self.alive)
+            self._known[key] = weakref.ref(storage, freed)
+            if made:
+                self._sizes[key] = 0
+        if key in self._sizes:
+            self.alive += size - self._sizes[key]
+            self._sizes[key] = size
+            self.peak = max(self.peak, self.alive)
+
+
+def _storages(tree: Any) -> list[Any]:
+    """The memory of all tensors in a tree."""
+    leaves = (x for x in tree_leaves(tree) if isinstance(x, Tensor))
+    return [x.untyped_storage() for x in leaves if x.layout == torch.strided]
 
 
 def peak_bytes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
     """Run ``function(*args, **kwargs)`` once and find the most bytes alive at once.
 
     Counted are the storages of tensors made inside, the result's and the gradients' included, and
-    those of the arguments not. It is a count and no measurement: the same on every machine. What
+    those of tensors that were there before not. It is a count and no measurement: the same on every machine. What
     a single operation allocates for itself and frees again is not seen.
 
     Returns
@@ -727,8 +790,7 @@ def peak_bytes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
     4004
     """
     _demand_callable(function)
-    given = [x for x in tree_leaves((args, kwargs)) if isinstance(x, Tensor)]
-    meter = _MemoryMeter(given)
+    meter = _MemoryMeter()
     with meter:
         out = function(*args, **kwargs)
     del out
