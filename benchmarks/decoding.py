@@ -11,21 +11,16 @@ a quiet machine:
 
 from __future__ import annotations
 
-import datetime
-import json
-import os
-import platform
 import resource
 import statistics
 import time
-from pathlib import Path
 
 import torch
+from timing import THREADS, in_a_hurry, write
 
 from dlchecked.arguments import value_checks
 from dlchecked.decoding import DecodingStep, GroupedQueryAttention, KeyValueCache
 
-THREADS = 2
 B, D_MODEL, H, D = 1, 1024, 16, 64
 LENGTHS = (256, 512, 1024, 2048, 4096)
 GROUPS = {"multi-head": 16, "grouped": 4, "multi-query": 1}
@@ -36,7 +31,6 @@ LEAST = 15
 REST = 0.005
 #: Beyond this, growing by concatenation takes so long that no step is left in peace.
 LONGEST_GROWN = 1024
-RESULT = Path(__file__).parent / "results" / "decoding.json"
 
 Case = tuple[GroupedQueryAttention, KeyValueCache]
 
@@ -110,22 +104,13 @@ def predicted(N: int) -> dict[str, float]:
     return {name: round(count / by_case["multi-head"], 4) for name, count in by_case.items()}
 
 
-def machine() -> str:
-    """What ran this."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"{model}, {os.cpu_count()} cores, {THREADS} threads"
-
-
 def main() -> None:
-    """Run everything and write the result file."""
+    """Run everything; write the result file unless in a hurry."""
+    quick = in_a_hurry(__doc__)
     torch.set_num_threads(THREADS)
     rows = []
     with value_checks(False), torch.no_grad():
-        for N in LENGTHS:
+        for N in LENGTHS[:2] if quick else LENGTHS:
             (times, steps), expected = medians(N), predicted(N)
             shares = {name: round(ms / times["multi-head"], 4) for name, ms in times.items()}
             rows.append(
@@ -143,16 +128,10 @@ def main() -> None:
                     f"{shares[name]:.3f} of its time, {expected[name]:.3f} of its traffic, "
                     f"{steps[name]} steps"
                 )
-    content = {
-        "machine": machine(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "what": "one decoding step, float32; medians in milliseconds, the cases taking turns",
-        "sizes": {"B": B, "d_model": D_MODEL, "H": H, "D": D, "M": D, "G": GROUPS},
-        "results": {"rows": rows},
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+    if not quick:
+        what = "one decoding step, float32; medians in milliseconds, the cases taking turns"
+        sizes = {"B": B, "d_model": D_MODEL, "H": H, "D": D, "M": D, "G": GROUPS}
+        print(f"written to {write('decoding', what, {'rows': rows}, sizes=sizes).name}")
 
 
 if __name__ == "__main__":

@@ -10,19 +10,15 @@ short calls; ``spread``, the median over the fastest call, says how much):
 
 from __future__ import annotations
 
-import datetime
 import itertools
-import json
 import math
-import os
-import platform
 import statistics
 import time
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import torch
+from timing import THREADS, in_a_hurry, write
 from torch import Tensor
 from torch.nn.functional import scaled_dot_product_attention as fused_attention
 
@@ -30,7 +26,6 @@ from dlchecked.arguments import value_checks
 from dlchecked.kernel_attention import quadratic_attention, quadratic_crossover
 from dlchecked.scaled_dot_product import scaled_dot_product_attention
 
-THREADS = 2
 LENGTHS = {
     16: (64, 128, 256, 512, 1024, 2048),
     32: (256, 512, 1024, 2048, 4096, 8192),
@@ -38,8 +33,7 @@ LENGTHS = {
 }
 #: Beyond this the weights of the written-out softmax no longer fit beside everything else.
 LONGEST_WRITTEN_OUT = 8192
-SECONDS = 3.0
-RESULT = Path(__file__).parent / "results" / "kernel_crossover.json"
+SECONDS = 2.0
 
 Attention = Callable[[Tensor, Tensor, Tensor], Tensor]
 
@@ -97,24 +91,14 @@ def crossover(lengths: list[int], ratios: list[float]) -> float | None:
     return found
 
 
-def machine() -> str:
-    """What ran this."""
-    try:
-        lines = Path("/proc/cpuinfo").read_text().splitlines()
-        model = next(line.split(":", 1)[1].strip() for line in lines if "model name" in line)
-    except (OSError, StopIteration):
-        model = platform.processor() or platform.machine()
-    return f"{model}, {os.cpu_count()} cores, {THREADS} threads"
-
-
-def measure(D: int, backward: bool) -> dict[str, Any]:
+def measure(D: int, lengths: tuple[int, ...], backward: bool) -> dict[str, Any]:
     """All lengths of one size, and the crossovers that they show."""
     rows: list[dict[str, Any]] = []
-    for N in LENGTHS[D]:
+    for N in lengths:
         calls = timings(D, N, backward)
         medians = {name: statistics.median(times) for name, times in calls.items()}
         spread = {name: medians[name] / min(times) for name, times in calls.items()}
-        rows.append({"N": N, "milliseconds": _rounded(medians), "spread": _rounded(spread)})
+        rows.append({"N": N, "milliseconds": medians, "spread": spread})
         shown = "  ".join(f"{n} {ms:8.3f} ({spread[n]:4.2f})" for n, ms in medians.items())
         print(f"D = M = {D:2}  N = {N:5}  {'training' if backward else 'forward '}  {shown}")
     found: dict[str, Any] = {"predicted": quadratic_crossover(D, D), "rows": rows}
@@ -127,33 +111,25 @@ def measure(D: int, backward: bool) -> dict[str, Any]:
     return found
 
 
-def _rounded(numbers: dict[str, float]) -> dict[str, float]:
-    return {name: float(f"{number:.4g}") for name, number in numbers.items()}
-
-
 def _sensibly(place: float | None) -> int | str:
     return "not reached" if place is None else int(float(f"{place:.2g}"))
 
 
 def main() -> None:
-    """Run everything and write the result file."""
+    """Run everything; write the result file unless in a hurry."""
+    quick = in_a_hurry(__doc__)
     torch.set_num_threads(THREADS)
-    results: dict[str, dict[str, dict[str, Any]]] = {}
+    results: dict[str, Any] = {}
+    lengths = {16: LENGTHS[16][:3]} if quick else LENGTHS
     with value_checks(False):
         for name, backward in (("forward", False), ("training", True)):
-            results[name] = {str(D): measure(D, backward) for D in LENGTHS}
-    content = {
-        "machine": machine(),
-        "date": datetime.datetime.now(datetime.UTC).date().isoformat(),
-        "versions": {"python": platform.python_version(), "torch": torch.__version__},
-        "what": "float32, one head, D = M; medians in milliseconds, the cases taking turns",
-        "results": results,
-    }
-    RESULT.parent.mkdir(exist_ok=True)
-    RESULT.write_text(json.dumps(content, indent=1) + "\n", encoding="utf-8")
+            results[name] = {str(D): measure(D, N, backward) for D, N in lengths.items()}
     for name, sizes in results.items():
-        for D, found in sizes.items():
-            print(name, D, {k: x for k, x in found.items() if k != "rows"})
+        for size, found in sizes.items():
+            print(name, size, {k: x for k, x in found.items() if k != "rows"})
+    if not quick:
+        what = "float32, one head, D = M; medians in milliseconds, the cases taking turns"
+        print(f"written to {write('kernel_crossover', what, results).name}")
 
 
 if __name__ == "__main__":

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import argparse
 import contextlib
 import datetime
 import json
@@ -94,7 +95,16 @@ def rounded(numbers: Any) -> Any:
     return float(f"{numbers:.4g}") if isinstance(numbers, float) else numbers
 
 
-def write(name: str, what: str, results: dict[str, Any], **versions: str) -> Path:
+def in_a_hurry(description: str | None) -> bool:
+    """Whether ``--quick`` was given: fewer sizes, and nothing is written."""
+    parser = argparse.ArgumentParser(description=(description or "").split("\n")[0])
+    parser.add_argument("--quick", action="store_true", help="fewer sizes; write nothing")
+    return bool(parser.parse_args().quick)
+
+
+def write(
+    name: str, what: str, results: dict[str, Any], *, sizes: Any = None, **versions: str
+) -> Path:
     """Write a result file in the form that `dlchecked.ledger.record` reads."""
     content = {
         "machine": machine(),
@@ -105,6 +115,7 @@ def write(name: str, what: str, results: dict[str, Any], **versions: str) -> Pat
             **versions,
         },
         "what": what,
+        **({} if sizes is None else {"sizes": sizes}),
         "results": rounded(results),
     }
     RESULTS.mkdir(exist_ok=True)

@@ -407,6 +407,7 @@ def test_softmax_learns_the_table_and_is_reproducible() -> None:
     assert metrics["accuracy"][-1].min() > 0.95
     assert metrics["hard accuracy"][-1].min() > 0.95
     assert metrics["loss"].shape == (13, 4)
+    assert not torch.equal(metrics["accuracy"][0], metrics["hard accuracy"][0])
     # From softmax over keys that mean nothing to nearly one key.
     assert metrics["entropy"][0].min() > 1.5
     assert metrics["entropy"][-1].max() < 0.5

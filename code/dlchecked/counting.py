@@ -131,7 +131,7 @@ _FREE = """
     profiler::_record_function_enter_new profiler::_record_function_exit
 """
 #: Views in place: they change the tensor's description and move nothing.
-_RESHAPED = {"as_strided", "detach", "squeeze", "swapaxes", "swapdims", "t", "transpose", "unsqueeze"}
+_RESHAPED = {"as_strided", "detach", "squeeze", "t", "transpose", "unsqueeze"}
 
 
 @_rule(*_FREE.split(), *_RESHAPED)
@@ -328,8 +328,8 @@ def _scatter_or_reduce(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) 
 def _nll_loss(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
     # self, target, weight, reduction (0 none, 1 mean, 2 sum): a sign each, a sum, a division.
     n, reduction = args[1].numel(), args[3]
-    weighted = isinstance(args[2], Tensor)
-    return Cost(elementwise=(1 + weighted + (reduction > 0) * (1 + weighted)) * n + (reduction == 1))
+    each = 1 + isinstance(args[2], Tensor)  # a weight is multiplied, and summed
+    return Cost(elementwise=each * (1 + (reduction > 0)) * n + (reduction == 1))
 
 
 @_rule("nll_loss_backward", "nll_loss2d_backward")
@@ -770,8 +770,8 @@ def peak_bytes(function: Callable[..., Any], *args: Any, **kwargs: Any) -> int:
     """Run ``function(*args, **kwargs)`` once and find the most bytes alive at once.
 
     Counted are the storages of tensors made inside, the result's and the gradients' included, and
-    those of tensors that were there before not. It is a count and no measurement: the same on every machine. What
-    a single operation allocates for itself and frees again is not seen.
+    those that were there before not. It is a count and no measurement: the same on every machine.
+    What a single operation allocates for itself and frees again is not seen.
 
     Returns
     -------
