@@ -39,7 +39,8 @@ LENGTHS, FEATURES = (1024, 2048, 4096, 16384, 65536), (64, 128, 256)
 MODES = ("forward", "training")
 POSITIONS = (1_000, 4_000, 16_000, 64_000, 256_000, 1_000_000)
 
-#: shared/design/PEERS.md: milliseconds of SDPA, fast-transformers (C++), fla's naive chunks.
+#: An earlier run on a machine of this kind: milliseconds of SDPA, of fast-transformers (C++) and
+#: of the naive chunks of fla.
 PEERS_THEN = {
     ("forward", 4096, 64): (58, 11, 20),
     ("forward", 16384, 64): (792, 35, 75),
@@ -137,7 +138,7 @@ def call(attention: Attention, given: list[Tensor], d_out: Tensor) -> Any:
 
 
 def necessary_flops(N: int, r: int, mode: str) -> float:
-    """shared/design/PEERS.md's count, which leaves out whatever a program does beyond it."""
+    """Count what the chunked form cannot do without, and nothing that a program does on top."""
     forward = CHUNK * (r + M) + 2 * r * M
     backward = CHUNK * (3 * r + 2 * M) + 5 * r * M
     return 2.0 * B * H * N * (forward + (backward if mode == "training" else 0))
@@ -195,7 +196,8 @@ def times(lengths: tuple[int, ...], features: tuple[int, ...], seconds: float) -
 def against_the_fastest_peer(found: dict[str, Any]) -> dict[str, Any]:
     """How much faster than fast-transformers' C++, which does not install here.
 
-    Its time comes from PEERS.md, scaled by what a case that runs in both took then and takes now.
+    Its time is that of an earlier run on a machine of this kind, where it did install, scaled by
+    what a case that runs in both took then and takes now.
     """
     rows: dict[str, dict[str, float]] = {"softmax": {}, "fla": {}}
     for (mode, N, r), (softmax_then, peer_then, fla_then) in PEERS_THEN.items():

@@ -474,7 +474,7 @@ def test_minus_infinity_leaves_a_key_out(form):
     assert bool(gradient.isfinite().all())
 
 
-# Traps that peers fell into (shared/design/PEERS.md)
+# Traps that other implementations fell into
 
 
 @pytest.mark.parametrize("form", FORMS)

@@ -311,6 +311,7 @@ TRAFFIC = {
     "an elementwise operation reads both and writes one": (lambda x: x + 2 * x, 128 * 3, 128 * 2),
     "a product": (lambda x: x @ x.T, 256, 64),
     "a view moves nothing": (lambda x: x.view(8, 4)[1:], 0, 0),
+    "a product of three dimensions, a view of one of two": (lambda x: x[None] @ x.T, 256, 64),
     "an empty tensor is no traffic": (lambda x: torch.empty_like(x), 0, 0),
     "in place": (lambda x: x.add_(1), 128, 128),
     "onto another": (lambda x: x.copy_(x[:1].expand(4, 8)), 32, 128),

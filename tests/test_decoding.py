@@ -392,6 +392,16 @@ SIZES = {"B": 1, "N": 1, "d_model": 4, "H": 4, "G": 2, "D": 2, "M": 2}
         (lambda: Layer(24, 6.0, generator=source()), TypeError, "num_heads must be an integer"),
         (lambda: Layer(24, 6, generator=3), TypeError, r"generator must be a torch\.Generator"),
         (lambda: Layer(24, 6, fused=1, generator=source()), TypeError, "fused must be True"),
+        (
+            lambda: Layer(24, 6, generator=source(), dtype=torch.int32),
+            TypeError,
+            "dtype must be a real",
+        ),
+        (
+            lambda: Layer(24, 6, generator=source(), dtype=torch.complex64),
+            TypeError,
+            "dtype must be a real",
+        ),
         (lambda: Layer(24, 6, scale=-1, generator=source()), ValueError, "scale must be positive"),
         (lambda: Layer(24, 6, key_size=0, generator=source()), ValueError, "key_size must be"),
         (lambda: from_heads(W[0][0], *W[1:]), ValueError, "W_q must have 3 dimensions"),
@@ -455,6 +465,19 @@ def test_a_refused_step_leaves_the_cache_as_it_was() -> None:
     with pytest.raises(ValueError, match="x must be finite"):
         ATTENTION.step(X / 0, cache)
     assert len(cache) == 0
+
+
+@pytest.mark.parametrize("capacity", [None, 5])
+def test_a_step_refused_for_its_scores_leaves_the_cache_too(capacity: int | None) -> None:
+    attention, x = layer(), normal(2, 5, 20)
+    cache = attention.new_cache(2, capacity=capacity)
+    attention(x[:, :3], cache=cache)
+    with pytest.raises(ValueError, match="scaled product of queries and keys must be finite"):
+        attention(x[:, 3:] * 1e200, cache=cache)
+    assert len(cache) == 3
+    torch.testing.assert_close(
+        attention(x[:, 3:], cache=cache), attention(x)[:, 3:], rtol=0, atol=1e-10
+    )
 
 
 def test_value_checks_can_be_switched_off() -> None:

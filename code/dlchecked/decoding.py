@@ -94,8 +94,7 @@ class KeyValueCache:
         self.B, self.G, self.D, self.M = (
             integer(name, size, at_least=1) for name, size in sizes.items()
         )
-        if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise TypeError(f"dtype must be a real floating-point dtype, got {dtype!r}")
+        _demand_dtype(dtype)
         self.capacity = None if capacity is None else integer("capacity", capacity, at_least=1)
         room = self.capacity or 0
         self._keys = torch.empty(self.B, self.G, room, self.D, dtype=dtype, device=device)
@@ -202,6 +201,11 @@ class KeyValueCache:
                 f"the cache is full: capacity = {self.capacity}, it holds {self._length} positions "
                 f"and was given {T} more"
             )
+
+
+def _demand_dtype(dtype: object) -> None:
+    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
+        raise TypeError(f"dtype must be a real floating-point dtype, got {dtype!r}")
 
 
 # Attention with grouped heads
@@ -339,7 +343,7 @@ class GroupedQueryAttention(nn.Module):
     Raises
     ------
     TypeError, ValueError
-        For sizes out of range or that do not divide, or no generator.
+        For sizes out of range or that do not divide, no generator, or no floating-point `dtype`.
 
     Examples
     --------
@@ -386,6 +390,7 @@ class GroupedQueryAttention(nn.Module):
         if not isinstance(fused, bool):
             raise TypeError(f"fused must be True or False, got {fused!r}")
         self.fused = fused
+        _demand_dtype(dtype)
 
         def drawn(inputs: int, outputs: int) -> nn.Linear:
             return _drawn(inputs, outputs, generator, dtype)
@@ -490,7 +495,8 @@ class GroupedQueryAttention(nn.Module):
         ------
         TypeError, ValueError
             For an input or a cache that does not fit, one that is full, or (see
-            :func:`dlchecked.arguments.value_checks`) an input that is not finite.
+            :func:`dlchecked.arguments.value_checks`) an input, or a product on the way, that is not
+            finite. The cache is then as it was.
         """
         self._demand_input(x, 3)
         if x.shape[1] == 0:
@@ -511,7 +517,12 @@ class GroupedQueryAttention(nn.Module):
             with value_checks(False):  # they have just been checked
                 k, v = cache.append(k, v)
         heads = _attend(q, k, v, True, self.scale, self.fused)
-        finite("the scaled product of queries and keys", heads)
+        try:
+            finite("the scaled product of queries and keys", heads)
+        except ValueError:
+            if cache is not None:  # a refused step leaves it as it was
+                cache.truncate(len(cache) - x.shape[1])
+            raise
         return _by_rows(self.out_proj, merge_heads(heads))
 
     def step(self, x: Tensor, cache: KeyValueCache) -> Tensor:
