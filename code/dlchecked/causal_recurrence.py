@@ -554,13 +554,14 @@ class _Layout(NamedTuple):
 def _layout(q: Tensor, chunk_size: int, block_rows: int | None, keep: bool) -> _Layout:
     """Choose how much to work on at a time.
 
-    A CPU wants what it works on in its cache, and a few heads together, since the steps from state
-    to state are one product for each head. A GPU wants everything at once.
+    A CPU wants what it works on in its cache, about 2^18 features at a time, and a few heads
+    together. A GPU wants everything at once.
     """
-    heads, length, _ = q.shape
+    heads, length, r = q.shape
     chunk = min(chunk_size, length)
     if block_rows is None:
-        block_rows = 1024 if q.device.type == "cpu" else heads * length
+        on_cpu = min(max(2**18 // max(r, 1), 1024), 4096)
+        block_rows = on_cpu if q.device.type == "cpu" else heads * length
         together = 4 if q.device.type == "cpu" else heads
     else:
         together = max(1, min(4, block_rows // chunk))
@@ -681,11 +682,32 @@ def _weights(blocks: _Blocks, name: str, a: Tensor, b: Tensor, decay: _Decay | N
     return weights.tril_()
 
 
-def _step(state: Tensor, a: Tensor, b: Tensor, carry: Tensor | None) -> None:
-    """Move the state past one chunk, in place: carry * state + a^T b."""
-    if carry is not None:
-        state.mul_(carry)
-    state.baddbmm_(a.mT, b)
+def _sweep(
+    blocks: _Blocks,
+    name: str,
+    a: Tensor,
+    b: Tensor,
+    state: Tensor,
+    carry: Tensor | None,
+    *,
+    backwards: bool = False,
+) -> Tensor:
+    """The states that a block's chunks start from, ``(chunks, heads, r, M + 1)``.
+
+    From chunk to chunk a state goes over into ``carry * state + a^T b``, and `state` itself moves
+    on to the block's other end. The products of all chunks are one call: made one after the other,
+    each would wait for its slowest thread. Adding them up is cheap.
+    """
+    chunks = len(a)
+    states = blocks.scratch.empty(name, chunks + 1, *state.shape)
+    starts, ends = (states[1:], states[:-1]) if backwards else (states[:-1], states[1:])
+    torch.bmm(a.flatten(0, 1).mT, b.flatten(0, 1), out=ends.flatten(0, 1))
+    order = reversed(range(chunks)) if backwards else range(chunks)
+    starts[-1 if backwards else 0] = state
+    for c in order:
+        ends[c] += starts[c] if carry is None else starts[c] * carry[c]
+    state.copy_(ends[0 if backwards else -1])
+    return starts
 
 
 class _Chunked(torch.autograd.Function):
@@ -742,11 +764,9 @@ def _read_block(
     """Numerators and denominators of a block; the state moves on to its end."""
     q, k, v = blocks.load("q", q), blocks.load("k", k), blocks.load_values(v)
     weights = _weights(blocks, "weights", q, k, decay)
-    sums = blocks.scratch.empty("sums", *v.shape)
     added = v if decay is None else v * decay.write
-    for c in range(len(q)):
-        torch.bmm(q[c], state, out=sums[c])
-        _step(state, k[c], added[c], None if decay is None else decay.carry[c])
+    states = _sweep(blocks, "states", k, added, state, None if decay is None else decay.carry)
+    sums = blocks.product("sums", q, states).view(v.shape)
     if decay is not None:
         sums *= decay.read
     sums.flatten(0, 1).baddbmm_(weights, v.flatten(0, 1))
@@ -832,16 +852,12 @@ def _block_gradient(
     d_weights = _weights(blocks, "d_weights", d, v, decay)
     read = d if decay is None else d * decay.read
     added = v if decay is None else v * decay.write
-    carry = [None] * len(q) if decay is None else decay.carry.unbind(0)
-    d_q, d_k = blocks.scratch.empty("d_q", *q.shape), blocks.scratch.empty("d_k", *k.shape)
-    d_v = blocks.scratch.empty("d_v", *v.shape[:-1], v.shape[-1] - 1)
-    for c in range(len(q)):
-        torch.bmm(read[c], state.mT, out=d_q[c])
-        _step(state, k[c], added[c], carry[c])
-    for c in reversed(range(len(q))):
-        torch.bmm(added[c], d_state.mT, out=d_k[c])
-        torch.bmm(k[c], d_state[..., :-1], out=d_v[c])
-        _step(d_state, q[c], read[c], carry[c])
+    carry = None if decay is None else decay.carry
+    states = _sweep(blocks, "states", k, added, state, carry)
+    d_q = blocks.product("d_q", read, states.mT).view(q.shape)
+    d_states = _sweep(blocks, "states", q, read, d_state, carry, backwards=True)
+    d_k = blocks.product("d_k", added, d_states.mT).view(k.shape)
+    d_v = blocks.product("d_v", k, d_states[..., :-1]).view(v[..., :-1].shape)
     if decay is not None:
         d_v *= decay.write
     d_q.flatten(0, 1).baddbmm_(d_weights, k.flatten(0, 1))
