@@ -749,8 +749,8 @@ def linear_attention_saved(N: int, r: int, M: int, *, S: int | None = None) -> i
     Returns
     -------
     int
-        :math:`N r + S r + S M + r M + r + N M + N`: features, values, the two sums over the keys,
-        numerators and denominators.
+        :math:`(N + S) r` for the features, :math:`S M` for the values, :math:`r (M + 1)` for the
+        two sums over the keys, :math:`N (M + 1)` for numerators and denominators.
 
     Raises
     ------
