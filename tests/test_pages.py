@@ -222,7 +222,7 @@ def test_in_a_browser_pages_ask_no_other_host_and_fit(browser, address, pages, v
     asked: list[str] = []
     said: list[str] = []
     tab.on("request", lambda request: asked.append(request.url))
-    # Going on to the next page may cut a request short, which says nothing about the file asked for.
+    # Going on to the next page may cut a request short, which says nothing about its file.
     tab.on(
         "requestfailed",
         lambda request: (
