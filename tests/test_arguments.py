@@ -12,12 +12,17 @@ import torch
 from dlchecked.arguments import (
     attention_inputs,
     finite,
+    flag,
     floating,
+    floating_dtype,
     integer,
     positive,
+    random_generator,
     same_kind,
+    score_rows,
     value_checks,
     values_are_checked,
+    widened,
 )
 
 GOOD = {"q": torch.zeros(2, 5, 3), "k": torch.zeros(2, 4, 3), "v": torch.zeros(2, 4, 6)}
@@ -121,3 +126,43 @@ def test_value_checks_come_back_on_after_an_error():
     assert values_are_checked()
     with pytest.raises(TypeError, match="enabled must be True or False"), value_checks(1):
         pass
+
+
+DOORS = {
+    "flag": (lambda: flag("hard", 1), TypeError, "hard must be True or False, got 1"),
+    "generator": (lambda: random_generator("generator", 0), TypeError, "must be a torch.Generator"),
+    "integers": (lambda: floating_dtype("dtype", torch.int64), TypeError, "real floating-point"),
+    "complex": (lambda: floating_dtype("dtype", torch.complex64), TypeError, "real floating-point"),
+    "no dtype": (lambda: floating_dtype("dtype", "float32"), TypeError, "real floating-point"),
+    "no key": (lambda: score_rows(torch.ones(2, 0)), ValueError, "at least one key"),
+    "NaN": (lambda: score_rows(torch.tensor([math.nan])), ValueError, "scores must be finite"),
+    "hidden": (lambda: score_rows(torch.tensor([-math.inf])), ValueError, "leave each row a key"),
+}
+
+
+@pytest.mark.parametrize("case", DOORS)
+def test_the_small_doors_name_what_does_not_fit(case: str):
+    run, error, words = DOORS[case]
+    with pytest.raises(error, match=words):
+        run()
+
+
+def test_the_small_doors_hand_back_what_fits():
+    source, rows = torch.Generator(), torch.tensor([0.0, -math.inf])
+    assert flag("hard", True) is True
+    assert random_generator("generator", source) is source
+    assert floating_dtype("dtype", torch.bfloat16) is torch.bfloat16
+    assert score_rows(rows) is rows
+
+
+@pytest.mark.parametrize(
+    ("dtype", "wide"),
+    [
+        (torch.bfloat16, torch.float32),
+        (torch.float16, torch.float32),
+        (torch.float32, torch.float32),
+        (torch.float64, torch.float64),
+    ],
+)
+def test_sixteen_bits_are_widened_and_others_left(dtype: torch.dtype, wide: torch.dtype):
+    assert widened(torch.ones(2, dtype=dtype)).dtype == wide

@@ -22,11 +22,15 @@ from torch import Tensor, nn
 from dlchecked.arguments import (
     attention_inputs,
     finite,
+    flag,
     floating,
     integer,
     positive,
+    random_generator,
+    score_rows,
     shape_of,
     values_are_checked,
+    widened,
 )
 from dlchecked.scaled_dot_product import scaled_dot_product_attention
 from dlchecked.training import Batches, History, train
@@ -95,7 +99,7 @@ def hard_weights(scores: Tensor, *, ties: str = "first") -> Tensor:
     >>> hard_weights(torch.tensor([1.0, 4.0, 4.0, 0.0]), ties="share")
     tensor([0.0000, 0.5000, 0.5000, 0.0000])
     """
-    scores = _score_rows(scores).detach()
+    scores = score_rows(scores).detach()
     if ties not in TIES:
         raise ValueError(f"ties must be one of {TIES}, got {ties!r}")
     if ties == "first":
@@ -103,7 +107,7 @@ def hard_weights(scores: Tensor, *, ties: str = "first") -> Tensor:
         best = scores.argmax(-1, keepdim=True)
         return torch.zeros_like(scores).scatter(-1, best, 1.0)
     # Counted in float32: in float16 a row of more than 65504 ties would count as infinitely many.
-    among_best = _wide((scores == scores.amax(-1, keepdim=True)).to(scores.dtype))
+    among_best = widened((scores == scores.amax(-1, keepdim=True)).to(scores.dtype))
     return (among_best / among_best.sum(-1, keepdim=True)).to(scores.dtype)
 
 
@@ -141,7 +145,7 @@ def straight_through_weights(scores: Tensor, *, beta: float = 1.0) -> Tensor:
     >>> torch.autograd.grad(weights[1], scores)
     (tensor([-0.1050,  0.1050]),)
     """
-    scores = _score_rows(scores)
+    scores = score_rows(scores)
     soft = _softmax(scores, beta=beta)
     # soft - soft is exactly zero, so the value is exactly hard.
     return hard_weights(scores) + (soft - soft.detach())
@@ -182,7 +186,7 @@ def gumbel_noise(
     >>> gumbel_noise((2, 3), generator=torch.Generator().manual_seed(0)).shape
     torch.Size([2, 3])
     """
-    _check_generator(generator)
+    random_generator("generator", generator)
     if dtype not in (torch.float32, torch.float64):
         raise ValueError(f"dtype must be torch.float32 or torch.float64, got {dtype}")
     if not isinstance(shape, tuple):
@@ -233,15 +237,14 @@ def gumbel_weights(
     >>> sampled.sum(-1)
     tensor([1., 1.])
     """
-    scores, beta = _score_rows(scores), positive("beta", beta)
-    if not isinstance(hard, bool):
-        raise TypeError(f"hard must be True or False, got {hard!r}")
-    _check_generator(generator)
+    scores, beta = score_rows(scores), positive("beta", beta)
+    flag("hard", hard)
+    random_generator("generator", generator)
     if generator.device.type != scores.device.type:
         raise ValueError(
             f"generator must be on the device of scores, {scores.device}, got {generator.device}"
         )
-    wide = _wide(scores)
+    wide = widened(scores)
     noisy = wide + gumbel_noise(tuple(scores.shape), generator=generator, dtype=wide.dtype)
     weights = straight_through_weights(noisy, beta=beta) if hard else _softmax(noisy, beta=beta)
     return weights.to(scores.dtype)
@@ -435,7 +438,7 @@ def score_gap(scores: Tensor) -> Tensor:
     >>> score_gap(torch.tensor([3.0, 11.0, 5.0, 2.0]))
     tensor(6.)
     """
-    scores = _score_rows(scores)
+    scores = score_rows(scores)
     if scores.shape[-1] < 2:
         raise ValueError(f"scores must hold at least two keys, got shape {shape_of(scores)}")
     best, second = scores.topk(2, dim=-1).values.unbind(-1)
@@ -520,7 +523,7 @@ def winner_radius(q: Tensor, k: Tensor) -> Tensor:
     tensor([1.4142])
     """
     scores, _ = _scores_and_values(q, k, k)
-    keys = _wide(k)
+    keys = widened(k)
     best = scores.argmax(-1)
     winners = keys.gather(-2, best.unsqueeze(-1).expand(*best.shape, keys.shape[-1]))
     apart = winners.unsqueeze(-2) - keys.unsqueeze(-3)
@@ -529,7 +532,7 @@ def winner_radius(q: Tensor, k: Tensor) -> Tensor:
     size = apart.abs().amax(-1, keepdim=True)
     apart = apart / size.masked_fill(size == 0, 1.0)
     lengths: Tensor = torch.linalg.vector_norm(apart, dim=-1)
-    gaps = (_wide(q).unsqueeze(-2) * apart).sum(-1).clamp_min(0.0)
+    gaps = (widened(q).unsqueeze(-2) * apart).sum(-1).clamp_min(0.0)
     radii = (gaps / lengths).masked_fill(lengths == 0, torch.inf)
     return radii.amin(-1).to(q.dtype)
 
@@ -653,7 +656,7 @@ class Lookup(nn.Module):
         size: int = 8,
     ) -> None:
         super().__init__()
-        _check_generator(generator)
+        random_generator("generator", generator)
         if not callable(attend):
             raise TypeError(f"attend must be callable, got {type(attend).__name__}")
         replicas = integer("replicas", replicas, at_least=1)
@@ -813,37 +816,19 @@ def train_lookup(
 # The door, and precision
 
 
-def _score_rows(scores: object) -> Tensor:
-    """Check a tensor of scores at the door."""
-    rows = floating("scores", scores)
-    if rows.shape[-1] == 0:
-        raise ValueError(f"scores must hold at least one key, got shape {shape_of(rows)}")
-    if values_are_checked():
-        if bool((rows.isnan() | rows.isposinf()).any()):
-            raise ValueError("scores must be finite or -inf, but some are NaN or +inf")
-        if bool(rows.isneginf().all(-1).any()):
-            raise ValueError("scores must leave each row a key, but a whole row is -inf")
-    return rows
-
-
 def _scores_and_values(q: object, k: object, v: object) -> tuple[Tensor, Tensor]:
     """Dot products and values in float32 at least, checked at the door."""
     query, key, value = attention_inputs(q, k, v)
     for name, tensor in (("q", query), ("k", key), ("v", value)):
         finite(name, tensor)
-    scores = _wide(query) @ _wide(key).mT
+    scores = widened(query) @ widened(key).mT
     finite("the product of q and k", scores)
-    return scores, _wide(value)
-
-
-def _check_generator(generator: object) -> None:
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+    return scores, widened(value)
 
 
 def _softmax(scores: Tensor, *, beta: float) -> Tensor:
     """The softmax of beta times the scores, in float32 at least, without overflow on the way."""
-    wide, beta = _wide(scores), positive("beta", beta)
+    wide, beta = widened(scores), positive("beta", beta)
     limits = torch.finfo(wide.dtype)
     if not limits.tiny <= beta <= limits.max:
         raise ValueError(
@@ -851,7 +836,3 @@ def _softmax(scores: Tensor, *, beta: float) -> Tensor:
             f"got {beta}"
         )
     return (beta * (wide - wide.detach().amax(-1, keepdim=True))).softmax(-1).to(scores.dtype)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

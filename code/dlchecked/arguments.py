@@ -19,12 +19,17 @@ from torch import Tensor
 __all__ = [
     "attention_inputs",
     "finite",
+    "flag",
     "floating",
+    "floating_dtype",
     "integer",
     "positive",
+    "random_generator",
     "same_kind",
+    "score_rows",
     "value_checks",
     "values_are_checked",
+    "widened",
 ]
 
 _checking_values: ContextVar[bool] = ContextVar("checking_values", default=True)
@@ -206,3 +211,68 @@ def finite(name: str, tensor: Tensor) -> None:
     bad = int((~torch.isfinite(tensor)).sum())
     if bad:
         raise ValueError(f"{name} must be finite, but {bad} of {tensor.numel()} elements are not")
+
+
+def flag(name: str, value: object) -> bool:
+    """Demand True or False, and return it.
+
+    Raises
+    ------
+    TypeError
+        If `value` is anything else, 0 and 1 included.
+    """
+    if not isinstance(value, bool):
+        raise TypeError(f"{name} must be True or False, got {value!r}")
+    return value
+
+
+def random_generator(name: str, value: object) -> torch.Generator:
+    """Demand a source of random numbers, and return it.
+
+    Raises
+    ------
+    TypeError
+        If `value` is no :class:`torch.Generator`.
+    """
+    if not isinstance(value, torch.Generator):
+        raise TypeError(f"{name} must be a torch.Generator, got {type(value).__name__}")
+    return value
+
+
+def floating_dtype(name: str, value: object) -> torch.dtype:
+    """Demand a real floating-point dtype, and return it.
+
+    Raises
+    ------
+    TypeError
+        If `value` is no dtype, or that of integers or complex numbers.
+    """
+    if not (isinstance(value, torch.dtype) and value.is_floating_point):
+        raise TypeError(f"{name} must be a real floating-point torch.dtype, got {value!r}")
+    return value
+
+
+def score_rows(scores: object) -> Tensor:
+    """Check rows of scores ``(..., N)``, of which -inf hides a key; return them.
+
+    Raises
+    ------
+    TypeError
+        For something that is no floating-point tensor.
+    ValueError
+        For rows without a key, or (see :func:`value_checks`) NaN, +inf, or a row of -inf alone.
+    """
+    rows = floating("scores", scores)
+    if rows.shape[-1] == 0:
+        raise ValueError(f"scores must hold at least one key, got shape {shape_of(rows)}")
+    if values_are_checked():
+        if bool((rows.isnan() | rows.isposinf()).any()):
+            raise ValueError("scores must be finite or -inf, but some are NaN or +inf")
+        if bool(rows.isneginf().all(-1).any()):
+            raise ValueError("scores must leave each row a key, but a whole row is -inf")
+    return rows
+
+
+def widened(tensor: Tensor) -> Tensor:
+    """Return the tensor in float32 at least: 16-bit numbers are too coarse to add up in."""
+    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))

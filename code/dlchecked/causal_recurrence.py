@@ -37,6 +37,7 @@ from dlchecked.arguments import (
     same_kind,
     shape_of,
     values_are_checked,
+    widened,
 )
 from dlchecked.counting import Cost
 from dlchecked.kernel_attention import ZeroDenominatorError
@@ -104,7 +105,7 @@ def empty_state(phi_k: Tensor, v: Tensor, *, stabilised: bool = False) -> Causal
     """
     phi_k, v = _keys_and_values(phi_k, v)
     lead, r, M = phi_k.shape[:-2], phi_k.shape[-1], v.shape[-1]
-    zeros = _wide(v[..., :0]).new_zeros((*lead, r, M + 1))
+    zeros = widened(v[..., :0]).new_zeros((*lead, r, M + 1))
     log_scale = zeros.new_full(lead, -torch.inf) if stabilised else None
     return _split(zeros, log_scale)
 
@@ -129,7 +130,7 @@ def token_states(phi_k: Tensor, v: Tensor, *, log_scale_k: Tensor | None = None)
     """
     phi_k, v = _keys_and_values(phi_k, v)
     log_k = _log_factors(log_scale_k, phi_k)
-    return _split(_wide(phi_k)[..., :, None] * _append_one(_wide(v))[..., None, :], log_k)
+    return _split(widened(phi_k)[..., :, None] * _append_one(widened(v))[..., None, :], log_k)
 
 
 def combine_states(first: CausalState, second: CausalState) -> CausalState:
@@ -233,7 +234,7 @@ def read_state(phi_q: Tensor, state: CausalState) -> Tensor:
             f"state must be of {_wide_dtype(q.dtype)} on {q.device}, as phi_q asks, "
             f"got {state.S.dtype} on {state.S.device}"
         )
-    out, _, denominators = _divided(_wide(q) @ _join(state), state)
+    out, _, denominators = _divided(widened(q) @ _join(state), state)
     _demand_denominators(denominators)
     out = out.to(q.dtype)
     finite("phi_q", q.detach())
@@ -326,7 +327,7 @@ class _Problem(NamedTuple):
     m: Tensor | None
 
     def wide(self) -> _Problem:
-        return self._replace(q=_wide(self.q), k=_wide(self.k), v=_wide(self.v))
+        return self._replace(q=widened(self.q), k=widened(self.k), v=widened(self.v))
 
 
 # What comes back depends on a flag, and type checkers can know it.
@@ -972,7 +973,7 @@ class CausalAttentionStream:
         # The plain case by hand, since one call of `extend` costs as much as several tokens.
         q, k, v_ = phi_q, phi_k, v
         if k.dtype != state.S.dtype:
-            q, k, v_ = _wide(q), _wide(k), _wide(v)
+            q, k, v_ = widened(q), widened(k), widened(v)
         weight = (q * k).sum(-1, keepdim=True)
         numerator = (q[..., None, :] @ state.S)[..., 0, :] + weight * v_
         denominator = (q * state.Z).sum(-1, keepdim=True) + weight
@@ -1134,10 +1135,6 @@ def _wide_dtype(dtype: torch.dtype) -> torch.dtype:
     return torch.promote_types(dtype, torch.float32)
 
 
-def _wide(tensor: Tensor) -> Tensor:
-    return tensor.to(_wide_dtype(tensor.dtype))
-
-
 def _checked_problem(
     phi_q: Tensor,
     phi_k: Tensor,
@@ -1214,7 +1211,7 @@ def _log_factors(log_scale_k: Tensor | None, k: Tensor) -> Tensor | None:
         )
     if values_are_checked() and bool((log_k.isnan() | log_k.isposinf()).any()):
         raise ValueError("log_scale_k must be finite or -inf, but some of it is NaN or +inf")
-    return _wide(log_k)
+    return widened(log_k)
 
 
 def _check_state(name: str, state: object) -> None:

@@ -19,9 +19,12 @@ from torch.nn.functional import scaled_dot_product_attention as fused_attention
 from dlchecked.arguments import (
     attention_inputs,
     finite,
+    flag,
     floating,
+    floating_dtype,
     integer,
     positive,
+    random_generator,
     same_kind,
     shape_of,
     value_checks,
@@ -94,7 +97,7 @@ class KeyValueCache:
         self.B, self.G, self.D, self.M = (
             integer(name, size, at_least=1) for name, size in sizes.items()
         )
-        _demand_dtype(dtype)
+        floating_dtype("dtype", dtype)
         self.capacity = None if capacity is None else integer("capacity", capacity, at_least=1)
         room = self.capacity or 0
         self._keys = torch.empty(self.B, self.G, room, self.D, dtype=dtype, device=device)
@@ -203,11 +206,6 @@ class KeyValueCache:
             )
 
 
-def _demand_dtype(dtype: object) -> None:
-    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise TypeError(f"dtype must be a real floating-point dtype, got {dtype!r}")
-
-
 # Attention with grouped heads
 
 
@@ -266,9 +264,8 @@ def grouped_query_attention(
     """
     for name, x in (("q", q), ("k", k), ("v", v)):
         floating(name, x, exactly=4)
-    for name, flag in (("is_causal", is_causal), ("fused", fused)):
-        if not isinstance(flag, bool):
-            raise TypeError(f"{name} must be True or False, got {flag!r}")
+    flag("is_causal", is_causal)
+    flag("fused", fused)
     H, T, G, S = q.shape[1], q.shape[2], k.shape[1], k.shape[2]
     _demand_groups("k", H, G)
     if is_causal and T > S:
@@ -371,8 +368,7 @@ class GroupedQueryAttention(nn.Module):
         dtype: torch.dtype = torch.float32,
     ) -> None:
         super().__init__()
-        if not isinstance(generator, torch.Generator):
-            raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+        random_generator("generator", generator)
         self.d_model = integer("d_model", d_model, at_least=1)
         self.H = integer("num_heads", num_heads, at_least=1)
         self.G = self.H if num_groups is None else integer("num_groups", num_groups, at_least=1)
@@ -387,10 +383,8 @@ class GroupedQueryAttention(nn.Module):
         self.D = default if key_size is None else integer("key_size", key_size, at_least=1)
         self.M = self.D if value_size is None else integer("value_size", value_size, at_least=1)
         self.scale = self.D**-0.5 if scale is None else positive("scale", scale)
-        if not isinstance(fused, bool):
-            raise TypeError(f"fused must be True or False, got {fused!r}")
-        self.fused = fused
-        _demand_dtype(dtype)
+        self.fused = flag("fused", fused)
+        floating_dtype("dtype", dtype)
 
         def drawn(inputs: int, outputs: int) -> nn.Linear:
             return _drawn(inputs, outputs, generator, dtype)

@@ -25,11 +25,14 @@ from torch import Tensor
 from dlchecked.arguments import (
     attention_inputs,
     finite,
+    flag,
     floating,
+    floating_dtype,
     integer,
     positive,
     same_kind,
     shape_of,
+    widened,
 )
 from dlchecked.scaled_dot_product import masked_softmax
 
@@ -410,7 +413,7 @@ def gaussian_kernel_attention(
     _pair(q, k)
     finite("v", v)
     weights = _weights(q, k, _width(q, sigma), key_factor, attn_mask, is_causal)
-    return (weights @ _wide(v)).to(q.dtype)
+    return (weights @ widened(v)).to(q.dtype)
 
 
 def append_norm_gap(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
@@ -447,7 +450,7 @@ def append_norm_gap(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
     tensor([2.4495, 2.4495])
     """
     q, k = _pair(q, k)
-    norms2 = _wide(k).square().sum(-1, keepdim=True)
+    norms2 = widened(k).square().sum(-1, keepdim=True)
     # A margin of 1 alone would be rounded away when norms are large. L itself cancels.
     length2 = 1.25 * norms2.detach().amax(-2, keepdim=True) + 1
     gap = torch.sqrt(length2 - norms2).to(k.dtype)
@@ -488,7 +491,7 @@ def append_norm_penalty(q: Tensor, k: Tensor) -> tuple[Tensor, Tensor]:
             [ 2., -2.]])
     """
     q, k = _pair(q, k)
-    penalty = (-_wide(k).square().sum(-1, keepdim=True) / 2).to(k.dtype)
+    penalty = (-widened(k).square().sum(-1, keepdim=True) / 2).to(k.dtype)
     return torch.cat([q, torch.ones_like(q[..., :1])], -1), torch.cat([k, penalty], -1)
 
 
@@ -597,7 +600,7 @@ def taylor_features(x: Tensor, *, sigma: float, degree: int) -> Tensor:
     finite("x", x)
     width = positive("sigma", sigma)
     exponents = multi_indices(x.shape[-1], degree)
-    scaled = _wide(x) / width
+    scaled = widened(x) / width
     exponent = scaled.square().sum(-1, keepdim=True) / 2
     # Each of the factors of a product takes its share of the damping, so that no product overflows.
     terms = [torch.exp(-exponent)]
@@ -649,7 +652,7 @@ def taylor_kernel(q: Tensor, k: Tensor, *, sigma: float, degree: int) -> Tensor:
         return torch.exp(-outer).to(q.dtype)
     # Horner's rule; each step takes its share of the damping, so that no power of t overflows.
     share = torch.exp(-outer / degree)
-    damped_t = _wide(q) @ _wide(k).mT / width**2 * share
+    damped_t = widened(q) @ widened(k).mT / width**2 * share
     damping = series = torch.ones_like(outer)
     for n in range(degree, 0, -1):
         damping = damping * share
@@ -707,7 +710,7 @@ def taylor_error_bound(q_norm: Tensor, k_norm: Tensor, *, sigma: float, degree: 
             f"k_norm must have the shape of q_norm, {shape_of(q_norm)}, got {shape_of(k_norm)}"
         )
     width = positive("sigma", sigma)
-    in_widths, others = _wide(q_norm) / width, _wide(k_norm) / width
+    in_widths, others = widened(q_norm) / width, widened(k_norm) / width
     above = torch.full_like(in_widths, integer("degree", degree, at_least=0) + 1)
     # The regularised lower incomplete gamma function is the Poisson distribution's tail.
     tail: Tensor = torch.special.gammainc(above, in_widths * others)
@@ -838,24 +841,17 @@ def _width(q: Tensor, sigma: float | None) -> float:
 
 
 def _limits(dtype: torch.dtype) -> torch.finfo:
-    if not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-        raise TypeError(f"dtype must be a real floating-point torch.dtype, got {dtype!r}")
-    return torch.finfo(dtype)
-
-
-def _wide(x: Tensor) -> Tensor:
-    """Raise 16-bit numbers to float32, where sums and exponents are computed."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))
+    return torch.finfo(floating_dtype("dtype", dtype))
 
 
 def _norm_exponent(x: Tensor, width: float) -> Tensor:
-    return _wide(x).square().sum(-1) / (2 * width**2)
+    return widened(x).square().sum(-1) / (2 * width**2)
 
 
 def _log_kernel(q: Tensor, k: Tensor, width: float) -> Tensor:
     # Above 25 rows torch.cdist would otherwise expand the square and lose the digits.
     mode = "donot_use_mm_for_euclid_dist"
-    distance = torch.cdist(_wide(q), _wide(k), compute_mode=mode)
+    distance = torch.cdist(widened(q), widened(k), compute_mode=mode)
     return -distance.square() / (2 * width**2)
 
 
@@ -873,8 +869,7 @@ def _weights(
     attn_mask: Tensor | None,
     is_causal: bool,
 ) -> Tensor:
-    if not isinstance(key_factor, bool):
-        raise TypeError(f"key_factor must be True or False, got {key_factor!r}")
+    flag("key_factor", key_factor)
     log_weights = _log_kernel(q, k, width)
     if key_factor:
         log_weights = log_weights + _norm_exponent(k, width).unsqueeze(-2)

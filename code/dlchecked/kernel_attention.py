@@ -23,11 +23,13 @@ from torch import Tensor
 from dlchecked.arguments import (
     attention_inputs,
     finite,
+    flag,
     floating,
     integer,
     same_kind,
     shape_of,
     values_are_checked,
+    widened,
 )
 from dlchecked.counting import Cost
 
@@ -116,7 +118,7 @@ def similarity_attention(
     """
     q, k, v = attention_inputs(q, k, v)
     _demand_finite(q=q, k=k, v=v)
-    weights = _similarities(similarity, _wide(q), _wide(k))
+    weights = _similarities(similarity, widened(q), widened(k))
     empty = None
     if attn_mask is not None:
         mask = _bool_mask("attn_mask", attn_mask, weights)
@@ -126,7 +128,7 @@ def similarity_attention(
     if values_are_checked():
         total = weights.detach().abs().sum(-1, keepdim=True)
         _demand_denominators(denominator.detach(), total, empty)
-    return _ratio(weights @ _wide(v), denominator, empty).to(q.dtype)
+    return _ratio(weights @ widened(v), denominator, empty).to(q.dtype)
 
 
 def _similarities(similarity: Callable[[Tensor, Tensor], Tensor], q: Tensor, k: Tensor) -> Tensor:
@@ -182,7 +184,7 @@ def quadratic_similarity(q: Tensor, k: Tensor, *, offset: float = 1.0) -> Tensor
     """
     q, k, _ = attention_inputs(q, k, k)
     _demand_finite(q=q, k=k)
-    result = (_wide(q) @ _wide(k).mT + _offset(offset)).square().to(q.dtype)
+    result = (widened(q) @ widened(k).mT + _offset(offset)).square().to(q.dtype)
     finite("the quadratic similarity", result)
     return result
 
@@ -225,7 +227,7 @@ def quadratic_feature_dimension(
     (2145, 4225)
     """
     size = integer("dimension", dimension, at_least=1) + (_offset(offset) > 0)
-    return size * (size + 1) // 2 if _flag("symmetric", symmetric) else size**2
+    return size * (size + 1) // 2 if flag("symmetric", symmetric) else size**2
 
 
 def quadratic_features(x: Tensor, *, offset: float = 1.0, symmetric: bool = True) -> Tensor:
@@ -271,7 +273,7 @@ def quadratic_features(x: Tensor, *, offset: float = 1.0, symmetric: bool = True
     x = floating("x", x)
     quadratic_feature_dimension(x.shape[-1], offset=offset, symmetric=symmetric)
     finite("x", x)
-    rows = _wide(x).unsqueeze(0) if x.dim() == 1 else _wide(x)
+    rows = widened(x).unsqueeze(0) if x.dim() == 1 else widened(x)
     # One coordinate of all vectors lies together in memory: three to four times faster.
     u = rows.mT
     if offset > 0:
@@ -359,7 +361,7 @@ def linear_attention(
     """
     phi_q, phi_k, v = _feature_inputs(phi_q, phi_k, v)
     scale = _key_scale(phi_k, log_scale_k, key_mask)
-    features_q, features_k, values = _wide(phi_q), _wide(phi_k), _wide(v)
+    features_q, features_k, values = widened(phi_q), widened(phi_k), widened(v)
     empty = None
     if scale is None:
         normaliser = features_k.sum(-2).unsqueeze(-1)
@@ -423,9 +425,9 @@ def quadratic_attention(
     q, k, v = attention_inputs(q, k, v)
     _demand_finite(q=q, k=k)
     phi_q, phi_k = (
-        quadratic_features(_wide(x), offset=offset, symmetric=symmetric) for x in (q, k)
+        quadratic_features(widened(x), offset=offset, symmetric=symmetric) for x in (q, k)
     )
-    return linear_attention(phi_q, phi_k, _wide(v), key_mask=key_mask).to(q.dtype)
+    return linear_attention(phi_q, phi_k, widened(v), key_mask=key_mask).to(q.dtype)
 
 
 def _feature_inputs(phi_q: object, phi_k: object, v: object) -> tuple[Tensor, Tensor, Tensor]:
@@ -470,7 +472,7 @@ def _key_scale(phi_k: Tensor, log_scale_k: Tensor | None, key_mask: Tensor | Non
         return None if key_mask is None else key_mask.to(dtype)
     _demand_rows("log_scale_k", floating("log_scale_k", log_scale_k), phi_k)
     finite("log_scale_k", log_scale_k)
-    exponents = _wide(log_scale_k)
+    exponents = widened(log_scale_k)
     if key_mask is not None:
         exponents = exponents.masked_fill(~key_mask, -math.inf)
     # The largest cancels in the ratio, so its derivative would be zero. Of no keys it is -inf.
@@ -861,12 +863,6 @@ def _offset(offset: object) -> float:
     return number
 
 
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return value
-
-
 def _bool_mask(name: str, mask: object, like: Tensor) -> Tensor:
     """Check a boolean mask that must broadcast to the shape of `like`."""
     if not isinstance(mask, Tensor):
@@ -887,8 +883,3 @@ def _bool_mask(name: str, mask: object, like: Tensor) -> Tensor:
 def _demand_finite(**tensors: Tensor) -> None:
     for name, tensor in tensors.items():
         finite(name, tensor)
-
-
-def _wide(x: Tensor) -> Tensor:
-    """Raise 16-bit numbers to float32, where sums are formed."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

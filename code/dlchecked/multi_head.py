@@ -14,7 +14,16 @@ from typing import Literal, overload
 import torch
 from torch import Tensor, nn
 
-from dlchecked.arguments import finite, floating, integer, same_kind, shape_of
+from dlchecked.arguments import (
+    finite,
+    flag,
+    floating,
+    floating_dtype,
+    integer,
+    random_generator,
+    same_kind,
+    shape_of,
+)
 from dlchecked.counting import Cost
 from dlchecked.scaled_dot_product import (
     attention_weights,
@@ -150,7 +159,7 @@ def multi_head_parameters(
     """
     d, H, D, M = _sizes(d_model, num_heads, key_size, value_size)
     weights = 2 * d * H * (D + M)
-    return weights + (2 * H * D + H * M + d if _flag("bias", bias) else 0)
+    return weights + (2 * H * D + H * M + d if flag("bias", bias) else 0)
 
 
 def multi_head_cost(
@@ -203,7 +212,7 @@ def multi_head_cost(
     B, N = integer("batch", batch, at_least=1), integer("queries", queries, at_least=1)
     S = N if keys is None else integer("keys", keys, at_least=1)
     scores = B * H * N * S
-    added = B * (N * H * D + S * H * D + S * H * M + N * d) if _flag("bias", bias) else 0
+    added = B * (N * H * D + S * H * D + S * H * M + N * d) if flag("bias", bias) else 0
     return Cost(
         multiply_adds=B * d * H * (D + M) * (N + S) + scores * (D + M),
         elementwise=added + B * N * H * D + 4 * scores,
@@ -225,12 +234,6 @@ def _sizes(
     D = d // heads if key_size is None else integer("key_size", key_size, at_least=1)
     M = d // heads if value_size is None else integer("value_size", value_size, at_least=1)
     return d, heads, D, M
-
-
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return value
 
 
 # Multi-head attention
@@ -303,11 +306,11 @@ class MultiHeadAttention(nn.Module):
         super().__init__()
         d, H, D, M = _sizes(d_model, num_heads, key_size, value_size)
         self.d_model, self.num_heads, self.key_size, self.value_size = d, H, D, M
-        _flag("bias", bias)
-        if dtype is not None and not (isinstance(dtype, torch.dtype) and dtype.is_floating_point):
-            raise TypeError(f"dtype must be a real floating-point torch.dtype, got {dtype!r}")
-        if generator is not None and not isinstance(generator, torch.Generator):
-            raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+        flag("bias", bias)
+        if dtype is not None:
+            floating_dtype("dtype", dtype)
+        if generator is not None:
+            random_generator("generator", generator)
 
         def linear(inputs: int, outputs: int) -> nn.Linear:
             return _linear(inputs, outputs, bias, dtype, device, generator)
@@ -401,7 +404,7 @@ class MultiHeadAttention(nn.Module):
             be finite, too: a weight of zero times NaN is NaN.
         """
         self._demand_inputs(query, key, value)
-        _flag("need_weights", need_weights)
+        flag("need_weights", need_weights)
         B, N, S = query.shape[0], query.shape[1], key.shape[1]
         mask, is_causal = _combined_mask(
             (B, self.num_heads, N, S), query.device, attn_mask, key_padding_mask, is_causal
@@ -472,7 +475,7 @@ def _combined_mask(
     """Check the masks against the scores' shape; return one mask and whether it is causal still."""
     if attn_mask is not None:
         _demand_attn_mask(attn_mask, scores, device)
-    if _flag("is_causal", is_causal) and attn_mask is not None:
+    if flag("is_causal", is_causal) and attn_mask is not None:
         raise ValueError("attn_mask must be None when is_causal is True: combine the two yourself")
     if key_padding_mask is None:
         return attn_mask, is_causal

@@ -28,11 +28,15 @@ from torch import Tensor, nn
 from dlchecked.arguments import (
     attention_inputs,
     finite,
+    flag,
     floating,
+    floating_dtype,
     integer,
     positive,
+    random_generator,
     shape_of,
     values_are_checked,
+    widened,
 )
 from dlchecked.counting import Cost
 from dlchecked.gaussian_kernel import softmax_width
@@ -101,14 +105,13 @@ def draw_projection(
     """
     size = integer("dimension", dimension, at_least=1)
     rows = integer("projections", projections, at_least=1)
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+    random_generator("generator", generator)
     kind: dict[str, Any] = {
         "generator": generator,
         "dtype": torch.float64,
         "device": generator.device,
     }
-    if not _flag("orthogonal", orthogonal):
+    if not flag("orthogonal", orthogonal):
         return torch.randn(rows, size, **kind)
     blocks = torch.randn(-(-rows // size), size, size, **kind)
     directions, triangle = torch.linalg.qr(blocks)
@@ -141,9 +144,7 @@ class _RandomFeatures(nn.Module):
         self.dimension, self.projections = int(dimension), int(projections)
         self.sigma = softmax_width(dimension) if sigma is None else positive("sigma", sigma)
         self.orthogonal = orthogonal
-        kind = torch.get_default_dtype() if dtype is None else dtype
-        if not (isinstance(kind, torch.dtype) and kind.is_floating_point):
-            raise TypeError(f"dtype must be a real floating-point torch.dtype, got {dtype!r}")
+        kind = torch.get_default_dtype() if dtype is None else floating_dtype("dtype", dtype)
         home = torch.device("cpu") if device is None else torch.device(device)
         self.register_buffer("projection", drawn.to(dtype=kind, device=home))
 
@@ -218,7 +219,7 @@ class _RandomFeatures(nn.Module):
         return self._in_widths(x)
 
     def _in_widths(self, x: Tensor) -> Tensor:
-        return _wide(x) / self.sigma
+        return widened(x) / self.sigma
 
     def _projected(self, scaled: Tensor) -> Tensor:
         with _full_precision(scaled):
@@ -486,7 +487,7 @@ class PositiveRandomFeatures(_RandomFeatures):
             dtype=dtype,
             device=device,
         )
-        self.hyperbolic = _flag("hyperbolic", hyperbolic)
+        self.hyperbolic = flag("hyperbolic", hyperbolic)
 
     @property
     def feature_dimension(self) -> int:
@@ -678,12 +679,12 @@ def random_feature_attention(
     >>> random_feature_attention(q, k, torch.ones(3, 1), features=features)
     tensor([[1.]])
     """
-    _flag("allow_negative", allow_negative)
+    flag("allow_negative", allow_negative)
     phi_q, phi_k, log_scale_k = _attention_features(q, k, v, features, key_mask)
     with _full_precision(q):
         if log_scale_k is not None and values_are_checked() and not allow_negative:
             _demand_positive(_denominators(phi_q, phi_k, log_scale_k, key_mask), features)
-        out = linear_attention(phi_q, phi_k, _wide(v), log_scale_k=log_scale_k, key_mask=key_mask)
+        out = linear_attention(phi_q, phi_k, widened(v), log_scale_k=log_scale_k, key_mask=key_mask)
     out = out.to(q.dtype)
     if q.dtype == torch.float16:
         finite("the output", out.detach())
@@ -786,7 +787,7 @@ def fourier_variance(
     if orthogonal_dimension is not None:
         others = _others_in_block(rows, orthogonal_dimension)
         one = one + others * orthogonal_covariance(a, dimension=orthogonal_dimension)
-    return (one * torch.exp(a) if _flag("relative", relative) else one) / rows
+    return (one * torch.exp(a) if flag("relative", relative) else one) / rows
 
 
 def positive_relative_variance(
@@ -832,7 +833,7 @@ def positive_relative_variance(
     b = _not_negative("b", b)
     rows = integer("projections", projections, at_least=1)
     one = torch.expm1(b)
-    if _flag("hyperbolic", hyperbolic):
+    if flag("hyperbolic", hyperbolic):
         one = 2 * torch.sinh(b / 2).square()
     if orthogonal_dimension is not None:
         others = _others_in_block(rows, orthogonal_dimension)
@@ -948,8 +949,8 @@ def predicted_negative_share(
     finite("k", k)
     rows = integer("projections", projections, at_least=1)
     width = softmax_width(q.shape[-1]) if sigma is None else positive("sigma", sigma)
-    difference = (_wide(q).unsqueeze(-2) - _wide(k).unsqueeze(-3)) / width
-    scale = _in_range((_wide(k) / width).square().sum(-1) / 2, "k")
+    difference = (widened(q).unsqueeze(-2) - widened(k).unsqueeze(-3)) / width
+    scale = _in_range((widened(k) / width).square().sum(-1) / 2, "k")
     scale = torch.exp(scale - scale.amax(-1, keepdim=True)).unsqueeze(-2)
     kernel = torch.exp(-difference.square().sum(-1) / 2)
     between = [_squared_distances(difference, sign * difference) for sign in (1, -1)]
@@ -1151,19 +1152,13 @@ def _not_negative(name: str, value: object) -> Tensor:
     tensor = floating(name, value, at_least=0)
     if values_are_checked() and not bool((tensor >= 0).all()):
         raise ValueError(f"{name} must be at least 0 everywhere")
-    return _wide(tensor)
+    return widened(tensor)
 
 
 def _one_of_the_forms(form: object) -> str:
     if form not in _FORMS:
         raise ValueError(f"form must be one of {_FORMS}, got {form!r}")
     return str(form)
-
-
-def _flag(name: str, value: object) -> bool:
-    if not isinstance(value, bool):
-        raise TypeError(f"{name} must be True or False, got {value!r}")
-    return value
 
 
 def _in_range(tensor: Tensor, name: str) -> Tensor:
@@ -1179,8 +1174,3 @@ def _full_precision(x: Tensor) -> AbstractContextManager[Any]:
     if torch.amp.is_autocast_available(kind) and torch.is_autocast_enabled(kind):
         return torch.autocast(kind, enabled=False)
     return nullcontext()
-
-
-def _wide(x: Tensor) -> Tensor:
-    """Raise 16-bit numbers to float32, where everything is computed."""
-    return x.to(torch.promote_types(x.dtype, torch.float32))

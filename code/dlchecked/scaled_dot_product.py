@@ -21,12 +21,16 @@ from torch import Tensor
 from dlchecked.arguments import (
     attention_inputs,
     finite,
+    flag,
     floating,
     integer,
     positive,
+    random_generator,
     same_kind,
+    score_rows,
     shape_of,
     values_are_checked,
+    widened,
 )
 
 __all__ = [
@@ -189,7 +193,7 @@ def dot_product_moments(mu_q: Tensor, mu_k: Tensor, *, sigma: float = 1.0) -> Mo
     if mu_k.shape != mu_q.shape:
         raise ValueError(f"mu_k must have shape {shape_of(mu_q)}, got {shape_of(mu_k)}")
     sigma = positive("sigma", sigma)
-    q, k = _wide(mu_q), _wide(mu_k)
+    q, k = widened(mu_q), widened(mu_k)
     mean = (q * k).sum(-1)
     squares = (q * q).sum(-1) + (k * k).sum(-1)
     variance = mu_q.shape[-1] * sigma**4 + sigma**2 * squares
@@ -376,7 +380,7 @@ def softmax_entropy(scores: Tensor) -> Tensor:
     >>> softmax_entropy(torch.zeros(8)).exp()
     tensor(8.0000)
     """
-    wide = _score_rows(scores)
+    wide = widened(score_rows(scores))
     log_weights = wide.log_softmax(-1)
     weights = log_weights.exp()
     # 0 log 0 is 0, and its derivative with respect to the score is 0, too.
@@ -411,7 +415,7 @@ def softmax_jacobian(scores: Tensor) -> Tensor:
     tensor([[ 0.2500, -0.2500],
             [-0.2500,  0.2500]])
     """
-    p = _score_rows(scores).softmax(-1)
+    p = widened(score_rows(scores)).softmax(-1)
     jacobian = torch.diag_embed(p) - p.unsqueeze(-1) * p.unsqueeze(-2)
     return jacobian.to(scores.dtype)
 
@@ -446,7 +450,7 @@ def softmax_jacobian_norm(scores: Tensor) -> Tensor:
     >>> softmax_jacobian_norm(torch.zeros(2))
     tensor(0.5000)
     """
-    largest, others, rest = _largest_and_others(_score_rows(scores))
+    largest, others, rest = _largest_and_others(widened(score_rows(scores)))
     squares = others.square().sum(-1)
     from_largest = largest.square() * (rest.square() + squares)
     without_me = (largest.square() + squares).unsqueeze(-1) - others.square()
@@ -483,7 +487,7 @@ def softmax_jacobian_trace(scores: Tensor) -> Tensor:
     >>> softmax_jacobian_trace(torch.zeros(4))
     tensor(0.7500)
     """
-    largest, others, rest = _largest_and_others(_score_rows(scores))
+    largest, others, rest = _largest_and_others(widened(score_rows(scores)))
     return (largest * rest + (others * (1 - others)).sum(-1)).to(scores.dtype)
 
 
@@ -493,19 +497,6 @@ def _largest_and_others(scores: Tensor) -> tuple[Tensor, Tensor, Tensor]:
     others = weights.scatter(-1, weights.argmax(-1, keepdim=True), 0.0)
     rest = others.sum(-1)
     return 1 - rest, others, rest
-
-
-def _score_rows(scores: Tensor) -> Tensor:
-    """Check a tensor of scores at the door, and return it in float32 at least."""
-    scores = floating("scores", scores)
-    if scores.shape[-1] == 0:
-        raise ValueError(f"scores must hold at least one key, got shape {shape_of(scores)}")
-    if values_are_checked():
-        if bool((scores.isnan() | scores.isposinf()).any()):
-            raise ValueError("scores must be finite or -inf, but some are NaN or +inf")
-        if bool(scores.isneginf().all(-1).any()):
-            raise ValueError("scores must leave each row a key, but a whole row is -inf")
-    return _wide(scores)
 
 
 # Attention
@@ -648,7 +639,7 @@ def scaled_dot_product_attention(
     q, k, v = attention_inputs(q, k, v)
     finite("v", v)
     weights = _weights(q, k, attn_mask, is_causal, scale)
-    return (weights @ _wide(v)).to(q.dtype)
+    return (weights @ widened(v)).to(q.dtype)
 
 
 def _weights(
@@ -659,7 +650,7 @@ def _weights(
     finite("k", k)
     scale = q.shape[-1] ** -0.5 if scale is None else positive("scale", scale)
     # The query is scaled, not the product: a product that overflows cannot be scaled back.
-    scores = (_wide(q) * scale) @ _wide(k).mT
+    scores = (widened(q) * scale) @ widened(k).mT
     finite("the scaled product of q and k", scores)
     return masked_softmax(scores, attn_mask=attn_mask, is_causal=is_causal, dtype=q.dtype)
 
@@ -726,8 +717,7 @@ def _mask_for(
     scores: Tensor, dtype: torch.dtype, attn_mask: Tensor | None, is_causal: bool
 ) -> Tensor | None:
     """Check the mask for `scores` at the door; `dtype` is that of the queries."""
-    if not isinstance(is_causal, bool):
-        raise TypeError(f"is_causal must be True or False, got {is_causal!r}")
+    flag("is_causal", is_causal)
     if attn_mask is None:
         return causal_mask(*scores.shape[-2:], device=scores.device) if is_causal else None
     if is_causal:
@@ -831,11 +821,5 @@ def partner_scores(
 
 
 def _standard_normal(shape: tuple[int, ...], generator: torch.Generator) -> Tensor:
-    if not isinstance(generator, torch.Generator):
-        raise TypeError(f"generator must be a torch.Generator, got {type(generator).__name__}")
+    random_generator("generator", generator)
     return torch.randn(shape, generator=generator, device=generator.device)
-
-
-def _wide(tensor: Tensor) -> Tensor:
-    """Return the tensor in float32 at least: 16-bit numbers are too coarse to add up in."""
-    return tensor.to(torch.promote_types(tensor.dtype, torch.float32))
