@@ -703,10 +703,14 @@ def _sweep(
     states = blocks.scratch.empty(name, chunks + 1, *state.shape)
     starts, ends = (states[1:], states[:-1]) if backwards else (states[:-1], states[1:])
     torch.bmm(a.flatten(0, 1).mT, b.flatten(0, 1), out=ends.flatten(0, 1))
-    order = reversed(range(chunks)) if backwards else range(chunks)
     starts[-1 if backwards else 0] = state
-    for c in order:
-        ends[c] += starts[c] if carry is None else starts[c] * carry[c]
+    # In-place methods: `ends[c] += …` would copy each sum onto itself.
+    steps = list(zip(starts.unbind(), ends.unbind(), range(chunks), strict=True))
+    for start, end, c in reversed(steps) if backwards else steps:
+        if carry is None:
+            end.add_(start)
+        else:
+            end.addcmul_(start, carry[c])
     state.copy_(ends[0 if backwards else -1])
     return starts
 
