@@ -130,6 +130,28 @@ def inputs(N: int, r: int, mode: str) -> tuple[list[Tensor], Tensor]:
     return [x.requires_grad_(mode == "training") for x in (q, k, v)], d_out
 
 
+def products(N: int, r: int, mode: str) -> Callable[[], None]:
+    """Nothing but the products that chunks cannot do without, in cache: what is left to gain."""
+    g = torch.Generator().manual_seed(0)
+    chunks = 16
+    rows, cols = (torch.rand(chunks, CHUNK, n, generator=g) for n in (r, M))
+    pairs, states = torch.rand(chunks, CHUNK, CHUNK, generator=g), torch.rand(chunks, r, M)
+    forward = [(rows, rows.mT), (rows.mT, cols), (rows, states), (pairs, cols)]
+    backward = [
+        *[(rows, rows.mT), (cols, cols.mT), (pairs, rows), (pairs, rows), (pairs, cols)],
+        *[(rows.mT, cols), (rows.mT, cols), (cols, states.mT), (cols, states.mT), (rows, states)],
+    ]
+    wanted = forward + (backward if mode == "training" else [])
+    given = [(a, b, torch.bmm(a, b)) for a, b in wanted]
+
+    def run() -> None:
+        for _ in range(B * H * N // (chunks * CHUNK)):
+            for a, b, out in given:
+                torch.bmm(a, b, out=out)
+
+    return run
+
+
 def call(attention: Attention, given: list[Tensor], d_out: Tensor) -> Any:
     """One forward pass, and a backward pass if gradients are wanted."""
     if not given[0].requires_grad:
@@ -160,7 +182,13 @@ def measure(N: int, r: int, mode: str, seconds: float) -> dict[str, Any]:
     ours = cases.pop("chunked")
     hungry = {name: cases.pop(name) for name in HUNGRY & set(cases)}
     seen = take_turns(
-        {"mm": lambda: torch.mm(square, square), "chunked": ours, **cases}, seconds=seconds
+        {
+            "mm": lambda: torch.mm(square, square),
+            "products": products(N, r, mode),
+            "chunked": ours,
+            **cases,
+        },
+        seconds=seconds,
     )
     against = dict.fromkeys(cases, seen["chunked"])
     if hungry:
@@ -176,6 +204,7 @@ def measure(N: int, r: int, mode: str, seconds: float) -> dict[str, Any]:
         "share_of_mm_fastest": necessary_flops(N, r, mode)
         / seen["chunked"].fastest
         / (2 * 2048**3 / seen["mm"].fastest),
+        "products_share_of_mm": necessary_flops(N, r, mode) / seen["products"].median / rate,
         "times_faster_than": {
             name: seen[name].median / ours_then.median for name, ours_then in against.items()
         },
@@ -322,7 +351,8 @@ def main() -> None:
     }
     what = (
         f"float32, B = {B}, H = {H}, D = M = {M}; medians in milliseconds, the cases taking turns; "
-        "share_of_mm counts the necessary FLOPs alone; memory in MiB beyond the inputs; decoding "
+        "share_of_mm counts the necessary FLOPs alone; products runs nothing but these, in cache; "
+        "memory in MiB beyond the inputs; decoding "
         "in microseconds a token"
     )
     print(write("causal_attention", what, results, **peer_versions()))

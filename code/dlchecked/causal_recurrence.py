@@ -18,12 +18,14 @@ whatever the inputs' dtype. Where there are log factors, both are kept divided b
 m the greatest factor **so far**: nothing overflows, and nothing of the future is looked at.
 
 One trick runs through the module. A denominator is what the numerator would be for a value of 1, so
-every value gets a 1 appended, and [S, Z], r x (M + 1), is one matrix.
+every value gets a 1 appended, and [S, Z], r x (M + 1), is one matrix. Only the chunked form keeps
+the two apart: products with a column more than a power of two are slower than that column is worth.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator
+from itertools import pairwise
 from math import ceil, isfinite, prod
 from typing import Any, Literal, NamedTuple, overload
 
@@ -534,11 +536,11 @@ def _chunked(problem: _Problem, chunk_size: int, block_rows: int | None) -> _Res
     keep = torch.is_grad_enabled() and any(x.requires_grad for x in differentiable)
     layout = _layout(q, chunk_size, block_rows, keep)
     out, final, denominators, _ = _Chunked.apply(q, k, v, log_k, state, m, last, layout)  # type: ignore[no-untyped-call]
-    return out, _split(final, last), denominators
+    return out, _split(final, last), denominators[..., 0]
 
 
 class _Layout(NamedTuple):
-    """How the rows are cut: so many heads and tokens make a block, which is loaded as chunks."""
+    """How the rows are cut: so many heads and tokens make a block, which is read as chunks."""
 
     heads: int
     tokens: int
@@ -555,18 +557,15 @@ class _Layout(NamedTuple):
 def _layout(q: Tensor, chunk_size: int, block_rows: int | None, keep: bool) -> _Layout:
     """Choose how much to work on at a time.
 
-    A CPU wants what it works on in its cache, about 2^18 features at a time, and a few heads
-    together. A GPU wants everything at once.
+    A CPU wants what it works on in its cache, about 2^19 features at a time, and one head where
+    that has rows enough. A GPU wants everything at once.
     """
     heads, length, r = q.shape
     chunk = min(chunk_size, length)
     if block_rows is None:
-        on_cpu = min(max(2**18 // max(r, 1), 1024), 4096)
+        on_cpu = min(max(2**19 // max(r, 1), 2048), 4096)
         block_rows = on_cpu if q.device.type == "cpu" else heads * length
-        together = 4 if q.device.type == "cpu" else heads
-    else:
-        together = max(1, min(4, block_rows // chunk))
-    together = max(1, min(heads, together))
+    together = max(1, min(heads, block_rows // length))
     tokens = ceil(block_rows / (together * chunk)) * chunk
     return _Layout(together, tokens, chunk, keep)
 
@@ -585,46 +584,55 @@ class _Scratch:
 
 
 class _Blocks:
-    """Loads blocks of rows as chunks ``(chunks, heads, C, width)``, the last filled up with zeros.
+    """Reads blocks of rows as chunks ``(chunks * heads, C, width)``, the last filled up with zeros.
 
-    The chunk comes first, so that one chunk of all heads lies in one piece. Loading copies. In
-    return the products that follow find rows of any stride and dtype in cache and in float32.
+    The chunk comes first, so that one chunk of all heads lies in one piece. Rows of one head, in
+    whole chunks and already wide, are read where they lie, and written where they belong; all
+    others are copied in and out.
     """
 
     def __init__(self, layout: _Layout, state: Tensor) -> None:
-        self.chunk, self.scratch = layout.chunk, _Scratch(state)
+        self.chunk, self.dtype, self.scratch = layout.chunk, state.dtype, _Scratch(state)
 
-    def load(self, name: str, x: Tensor, *, extra: int = 0, fill: float = 0.0) -> Tensor:
-        """Copy rows of ``(heads, tokens, width)`` in, leaving room for `extra` columns."""
-        heads, tokens, width = x.shape
-        chunks = ceil(tokens / self.chunk)
-        if tokens % self.chunk:
-            x = torch.nn.functional.pad(x, (0, 0, 0, chunks * self.chunk - tokens), value=fill)
-        block = self.scratch.empty(name, chunks, heads, self.chunk, width + extra)
-        block[..., :width].copy_(self._as_chunks(x))
+    def load(self, name: str, x: Tensor, *, fill: float = 0.0) -> Tensor:
+        """Rows of ``(heads, tokens, width)`` as chunks."""
+        if self._in_place(x):
+            return x.view(-1, self.chunk, x.shape[2])
+        block = self.room(name, x)
+        missing = -x.shape[1] % self.chunk
+        if missing:
+            x = torch.nn.functional.pad(x, (0, 0, 0, missing), value=fill)
+        self._as_chunks(block, x.shape[0]).copy_(x.view(x.shape[0], -1, *block.shape[1:]))
         return block
 
-    def load_values(self, v: Tensor) -> Tensor:
-        """Values with a 1 appended."""
-        block = self.load("v", v, extra=1)
-        block[..., -1] = 1.0
-        return block
+    def room(self, name: str, into: Tensor) -> Tensor:
+        """Room for the chunks of what :meth:`store` puts into rows ``(heads, tokens, width)``."""
+        heads, tokens, width = into.shape
+        if self._in_place(into):
+            return into.view(-1, self.chunk, width)
+        return self.scratch.empty(name, ceil(tokens / self.chunk) * heads, self.chunk, width)
 
     def store(self, block: Tensor, into: Tensor) -> None:
-        """Copy chunks back to rows ``(heads, tokens, width)``."""
-        if into.shape[1] % self.chunk:
-            into.copy_(block.transpose(0, 1).flatten(1, 2)[:, : into.shape[1]])
-        else:
-            self._as_chunks(into).copy_(block)
+        """Copy chunks to rows ``(heads, tokens, width)``, if they are not there already."""
+        if not self._in_place(into):
+            heads, tokens, _ = into.shape
+            into.copy_(self._as_chunks(block, heads).flatten(1, 2)[:, :tokens])
 
     def product(self, name: str, a: Tensor, b: Tensor) -> Tensor:
-        """Multiply a and b for each head and chunk."""
-        a, b = a.flatten(0, 1), b.flatten(0, 1)
-        return torch.bmm(a, b, out=self.scratch.empty(name, len(a), a.shape[1], b.shape[2]))
+        """Multiply the chunks of a and b."""
+        out = self.scratch.empty(name, a.shape[0], a.shape[1], b.shape[2])
+        return torch.bmm(a, b, out=out)
 
-    def _as_chunks(self, x: Tensor) -> Tensor:
-        heads, tokens, width = x.shape
-        return x.view(heads, tokens // self.chunk, self.chunk, width).transpose(0, 1)
+    def row_products(self, a: Tensor, b: Tensor) -> Tensor:
+        """Dot products of rows, ``(chunks * heads, C, 1)``."""
+        return torch.mul(a, b, out=self.scratch.empty("rows", *a.shape)).sum(-1, keepdim=True)
+
+    def _in_place(self, x: Tensor) -> bool:
+        return x.shape[0] == 1 and x.shape[1] % self.chunk == 0 and x.dtype == self.dtype
+
+    def _as_chunks(self, block: Tensor, heads: int) -> Tensor:
+        """``(heads, chunks, C, width)``."""
+        return block.view(-1, heads, *block.shape[1:]).transpose(0, 1)
 
 
 class _Decay(NamedTuple):
@@ -643,16 +651,16 @@ class _Decay(NamedTuple):
     carry: Tensor  # (heads, chunks)
 
     def block(self, heads: slice, tokens: slice) -> _Decay:
-        """The factors of a block, ``(chunks, heads, C, 1)``, and ``(chunks, heads, 1, 1)``."""
+        """The factors of a block, ``(chunks * heads, C, 1)``, and ``(chunks, heads, 1, 1)``."""
         size = self.tops.shape[-1]
         chunks = slice(tokens.start // size, ceil(tokens.stop / size))
         log_k, tops, read, write, carry = (x[heads, chunks].transpose(0, 1) for x in self)
-        log_k, tops, read, write = (x[..., None] for x in (log_k, tops, read, write))
+        log_k, tops, read, write = (x.flatten(0, 1)[..., None] for x in (log_k, tops, read, write))
         return _Decay(log_k, tops, read, write, carry[..., None, None])
 
     def weigh(self, weights: Tensor) -> Tensor:
         """Apply the pairs' factors to ``(chunks * heads, C, C)`` weights. The future overflows."""
-        gaps = (self.log_k.mT - self.tops).flatten(0, 1)
+        gaps = self.log_k.mT - self.tops
         return weights.mul_(gaps.exp_())
 
 
@@ -675,44 +683,73 @@ def _decay(log_k: Tensor | None, m: Tensor | None, size: int) -> _Decay | None:
     )
 
 
-def _weights(blocks: _Blocks, name: str, a: Tensor, b: Tensor, decay: _Decay | None) -> Tensor:
-    """Return a @ b^T of the chunks, decayed; the future is overwritten by zeros, not multiplied."""
-    weights = blocks.product(name, a, b.mT)
-    if decay is not None:
-        decay.weigh(weights)
-    return weights.tril_()
+def _weights(blocks: _Blocks, q: Tensor, k: Tensor, decay: _Decay | None) -> Tensor:
+    """Return q @ k^T of the chunks, decayed; the future is overwritten by zeros, not multiplied."""
+    weights = blocks.product("weights", q, k.mT)
+    return (weights if decay is None else decay.weigh(weights)).tril_()
+
+
+class _Run(NamedTuple):
+    """The two halves of a state, or of its gradient, that moves along a head's chunks."""
+
+    S: Tensor  # (heads, r, M)
+    Z: Tensor  # (heads, r, 1)
+
+    @classmethod
+    def of(cls, joined: Tensor) -> _Run:
+        """A copy of a state [S, Z]."""
+        return cls(joined[..., :-1].contiguous(), joined[..., -1:].contiguous())
+
+    def joined(self) -> Tensor:
+        return torch.cat(self, -1)
+
+    def select(self, heads: slice) -> _Run:
+        return _Run(self.S[heads], self.Z[heads])
 
 
 def _sweep(
     blocks: _Blocks,
-    name: str,
-    a: Tensor,
-    b: Tensor,
-    state: Tensor,
+    rows: tuple[Tensor, Tensor, Tensor | None],
+    run: _Run,
     carry: Tensor | None,
     *,
     backwards: bool = False,
-) -> Tensor:
-    """The states that a block's chunks start from, ``(chunks, heads, r, M + 1)``.
+) -> _Run:
+    """The states that a block's chunks start from, ``(chunks * heads, r, M)`` and ``(…, r, 1)``.
 
-    From chunk to chunk a state goes over into ``carry * state + a^T b``, and `state` itself moves
-    on to the block's other end. The products of all chunks are one call: made one after the other,
-    each would wait for its slowest thread. Adding them up is cheap.
+    From chunk to chunk, a state goes over into ``carry * state + a^T [b, c]`` for the `rows` a, b
+    and c (a column, or None for ones), and `run` itself moves on to the block's other end. The
+    products of all chunks are one call: made one after the other, each would wait for its slowest
+    thread. Adding up is cheap.
     """
-    chunks = len(a)
-    states = blocks.scratch.empty(name, chunks + 1, *state.shape)
-    starts, ends = (states[1:], states[:-1]) if backwards else (states[:-1], states[1:])
-    torch.bmm(a.flatten(0, 1).mT, b.flatten(0, 1), out=ends.flatten(0, 1))
-    starts[-1 if backwards else 0] = state
-    # In-place methods: `ends[c] += …` would copy each sum onto itself.
-    steps = list(zip(starts.unbind(), ends.unbind(), range(chunks), strict=True))
-    for start, end, c in reversed(steps) if backwards else steps:
-        if carry is None:
-            end.add_(start)
+    a, b, c = rows
+    heads, r, M = run.S.shape
+    S = blocks.scratch.empty("S", len(a) + heads, r, M)
+    Z = blocks.scratch.empty("Z", len(a) + heads, r, 1)
+    chunks, starts, first, last = slice(heads, None), slice(-heads), 0, -1
+    if backwards:
+        chunks, starts, first, last = starts, chunks, last, first
+    torch.bmm(a.mT, b, out=S[chunks])
+    each = a if c is None else torch.mul(a, c, out=blocks.scratch.empty("rows", *a.shape))
+    torch.sum(each, 1, out=Z[chunks, :, 0])
+    for flat, state in ((S, run.S), (Z, run.Z)):
+        states = flat.view(-1, *state.shape)
+        states[first] = state
+        _add_up(states, carry, backwards=backwards)
+        state.copy_(states[last])
+    return _Run(S[starts], Z[starts])
+
+
+def _add_up(states: Tensor, carry: Tensor | None, *, backwards: bool) -> None:
+    """Add to each state the one before it, or after it, times the chunk's carry."""
+    factors = [None] * (len(states) - 1) if carry is None else carry.unbind()
+    steps = list(zip(pairwise(states.unbind()), factors, strict=True))
+    for (left, right), factor in reversed(steps) if backwards else steps:
+        earlier, later = (right, left) if backwards else (left, right)
+        if factor is None:
+            later.add_(earlier)
         else:
-            end.addcmul_(start, carry[c])
-    state.copy_(ends[0 if backwards else -1])
-    return starts
+            later.addcmul_(earlier, factor)
 
 
 class _Chunked(torch.autograd.Function):
@@ -735,21 +772,19 @@ class _Chunked(torch.autograd.Function):
     ) -> tuple[Tensor, Tensor, Tensor, Tensor]:
         """Return outputs, final state, denominators, and the state before each block."""
         decay, blocks = _decay(log_k, m, layout.chunk), _Blocks(layout, state)
-        out, final = torch.empty_like(v, memory_format=torch.contiguous_format), state.clone()
-        denominators = state.new_empty(v.shape[:2])
+        out = torch.empty_like(v, memory_format=torch.contiguous_format)
+        denominators = state.new_empty(*v.shape[:2], 1)
         kept = ceil(q.shape[1] / layout.tokens) if layout.keep else 0
-        before = state.new_empty(kept, *state.shape)
+        before, run = state.new_empty(kept, *state.shape), _Run.of(state)
         for heads, runs in layout.blocks(q):
-            for number, run in enumerate(runs):
+            here = run.select(heads)
+            for number, rows in enumerate(runs):
                 if layout.keep:
-                    before[number, heads] = final[heads]
-                part = None if decay is None else decay.block(heads, run)
-                sums = _read_block(
-                    blocks, q[heads, run], k[heads, run], v[heads, run], final[heads], part
-                )
-                blocks.store(sums[..., -1:], denominators[heads, run, None])
-                blocks.store(sums[..., :-1].div_(sums[..., -1:]), out[heads, run])
-        return out, final, denominators, before
+                    before[number, heads] = here.joined()
+                part = None if decay is None else decay.block(heads, rows)
+                block = _Block(*(x[heads, rows] for x in (q, k, v, out, denominators)))
+                _read_block(blocks, block, here, part)
+        return out, run.joined(), denominators, before
 
     @staticmethod
     def setup_context(ctx: Any, inputs: tuple[Any, ...], output: tuple[Tensor, ...]) -> None:
@@ -763,19 +798,35 @@ class _Chunked(torch.autograd.Function):
         return (*grads, None)
 
 
-def _read_block(
-    blocks: _Blocks, q: Tensor, k: Tensor, v: Tensor, state: Tensor, decay: _Decay | None
-) -> Tensor:
-    """Numerators and denominators of a block; the state moves on to its end."""
-    q, k, v = blocks.load("q", q), blocks.load("k", k), blocks.load_values(v)
-    weights = _weights(blocks, "weights", q, k, decay)
-    added = v if decay is None else v * decay.write
-    states = _sweep(blocks, "states", k, added, state, None if decay is None else decay.carry)
-    sums = blocks.product("sums", q, states).view(v.shape)
+class _Block(NamedTuple):
+    """The rows of a block of tokens, ``(heads, tokens, width)``."""
+
+    q: Tensor
+    k: Tensor
+    v: Tensor
+    out: Tensor
+    denominators: Tensor
+
+
+def _read_block(blocks: _Blocks, rows: _Block, run: _Run, decay: _Decay | None) -> None:
+    """Put in a block's outputs and denominators; the state moves on to its end."""
+    q, k, v = (blocks.load(name, x) for name, x in zip("qkv", rows[:3], strict=True))
+    weights = _weights(blocks, q, k, decay)
+    starts = _sweep(blocks, _written(k, v, decay), run, None if decay is None else decay.carry)
+    averages = torch.bmm(q, starts.S, out=blocks.room("out", rows.out))
+    sums = blocks.row_products(q, starts.Z.mT)
     if decay is not None:
+        averages *= decay.read
         sums *= decay.read
-    sums.flatten(0, 1).baddbmm_(weights, v.flatten(0, 1))
-    return sums
+    sums += weights.sum(-1, keepdim=True)
+    averages.baddbmm_(weights, v).div_(sums)
+    blocks.store(averages, rows.out)
+    blocks.store(blocks.room("sums", rows.denominators).copy_(sums), rows.denominators)
+
+
+def _written(k: Tensor, v: Tensor, decay: _Decay | None) -> tuple[Tensor, Tensor, Tensor | None]:
+    """The rows whose products a block adds to the state: keys, and values with a 1 beside them."""
+    return (k, v, None) if decay is None else (k, v * decay.write, decay.write)
 
 
 class _ChunkedGradient(torch.autograd.Function):
@@ -786,21 +837,21 @@ class _ChunkedGradient(torch.autograd.Function):
         """Sweep over the blocks from last to first; return the inputs' gradients."""
         q, k, v, log_k, state, m, last, out, final, denominators, before, layout = saved
         decay, blocks = _decay(log_k, m, layout.chunk), _Blocks(layout, state)
-        d_state = d_final.clone()
+        d_run = _Run.of(d_final)
         grads = [torch.empty(x.shape, dtype=x.dtype, device=x.device) for x in (q, k, v)]
-        if log_k is not None:
-            grads.append(torch.empty_like(log_k)[..., None])
+        d_log = None if log_k is None else torch.empty_like(log_k)
         for heads, runs in layout.blocks(q):
+            d_here = d_run.select(heads)
             for number, run in reversed(list(enumerate(runs))):
                 part = None if decay is None else decay.block(heads, run)
-                rows = _Rows(*(x[heads, run] for x in (q, k, v, out, d_out, denominators)))
-                start = before[number, heads].clone()
-                found = _block_gradient(blocks, rows, start, d_state[heads], part)
-                for gradient, into in zip(found, grads, strict=True):
-                    blocks.store(gradient, into[heads, run])
+                rows = _Block(*(x[heads, run] for x in (q, k, v, out, denominators)))
+                d_q, d_k, d_v = (x[heads, run] for x in grads)
+                into = _Into(d_q, d_k, d_v, None if d_log is None else d_log[heads, run, None])
+                start = _Run.of(before[number, heads])
+                _block_gradient(blocks, rows, d_out[heads, run], start, d_here, part, into)
+        d_state = d_run.joined()
         d_m = None if m is None else (d_state * state).sum((1, 2))
         d_last = None if last is None else -(d_final * final).sum((1, 2))
-        d_log = None if log_k is None else grads.pop()[..., 0]
         return (*grads, d_log, d_state, d_m, d_last)
 
     @staticmethod
@@ -832,53 +883,64 @@ def _alias(x: Tensor) -> Tensor:
     return x.view_as(x) if x.requires_grad else x.detach().requires_grad_()
 
 
-class _Rows(NamedTuple):
-    """What a block of tokens brings to the backward pass."""
+class _Into(NamedTuple):
+    """Where a block's gradients go."""
 
     q: Tensor
     k: Tensor
     v: Tensor
-    out: Tensor
-    d_out: Tensor
-    denominators: Tensor
+    log_k: Tensor | None
 
 
 def _block_gradient(
-    blocks: _Blocks, rows: _Rows, state: Tensor, d_state: Tensor, decay: _Decay | None
-) -> list[Tensor]:
-    """Gradients of a block's q, k, v (and log_k); d_state moves back to the block's start.
+    blocks: _Blocks,
+    rows: _Block,
+    d_out: Tensor,
+    run: _Run,
+    d_run: _Run,
+    decay: _Decay | None,
+    into: _Into,
+) -> None:
+    """Put in the gradients of a block's q, k, v (and log_k).
 
-    `state` is the one before the block. It moves on to the block's end, chunk by chunk, and
-    d_state comes back, so that each is at hand where it is needed and nowhere else.
+    `run` is the state before the block. It moves on to the block's end, chunk by chunk, and d_run
+    comes back, so that each is at hand where it is needed and nowhere else.
     """
-    q, k, v = blocks.load("q", rows.q), blocks.load("k", rows.k), blocks.load_values(rows.v)
-    d = _sums_gradient(blocks, rows)
-    weights = _weights(blocks, "weights", q, k, decay)
-    d_weights = _weights(blocks, "d_weights", d, v, decay)
-    read = d if decay is None else d * decay.read
-    added = v if decay is None else v * decay.write
+    q, k, v = (blocks.load(name, x) for name, x in zip("qkv", rows[:3], strict=True))
+    d, d_sums = _sums_gradient(blocks, rows, d_out)
+    read, read_sums = (d, d_sums) if decay is None else (d * decay.read, d_sums * decay.read)
     carry = None if decay is None else decay.carry
-    states = _sweep(blocks, "states", k, added, state, carry)
-    d_q = blocks.product("d_q", read, states.mT).view(q.shape)
-    d_states = _sweep(blocks, "states", q, read, d_state, carry, backwards=True)
-    d_k = blocks.product("d_k", added, d_states.mT).view(k.shape)
-    d_v = blocks.product("d_v", k, d_states[..., :-1]).view(v[..., :-1].shape)
+    k, added, one = _written(k, v, decay)
+    starts = _sweep(blocks, (k, added, one), run, carry)
+    d_q = torch.bmm(read, starts.S.mT, out=blocks.room("d_q", into.q))
+    d_q.addcmul_(read_sums, starts.Z.mT)
+    # The states before the chunks have been read: their gradients take their place.
+    d_ends = _sweep(blocks, (q, read, read_sums), d_run, carry, backwards=True)
+    d_k = torch.bmm(added, d_ends.S.mT, out=blocks.room("d_k", into.k))
+    d_k.add_(d_ends.Z.mT if one is None else one * d_ends.Z.mT)
+    d_v = torch.bmm(k, d_ends.S, out=blocks.room("d_v", into.v))
     if decay is not None:
         d_v *= decay.write
-    d_q.flatten(0, 1).baddbmm_(d_weights, k.flatten(0, 1))
-    d_k.flatten(0, 1).baddbmm_(d_weights.mT, q.flatten(0, 1))
-    d_v.flatten(0, 1).baddbmm_(weights.mT, d[..., :-1].flatten(0, 1))
-    # A log factor multiplies its key wherever that key appears.
-    return [d_q, d_k, d_v] if decay is None else [d_q, d_k, d_v, (d_k * k).sum(-1, keepdim=True)]
+    d_v.baddbmm_(_weights(blocks, q, k, decay).mT, d)
+    # The denominator's gradient is that of a value of 1 beside each value.
+    d_weights = blocks.product("weights", d, v.mT).add_(d_sums)
+    d_weights = (d_weights if decay is None else decay.weigh(d_weights)).tril_()
+    d_q.baddbmm_(d_weights, k)
+    d_k.baddbmm_(d_weights.mT, q)
+    for found, rows_of in ((d_q, into.q), (d_k, into.k), (d_v, into.v)):
+        blocks.store(found, rows_of)
+    if into.log_k is not None:
+        # A log factor multiplies its key wherever that key appears.
+        found = blocks.room("d_log", into.log_k).copy_(blocks.row_products(d_k, k))
+        blocks.store(found, into.log_k)
 
 
-def _sums_gradient(blocks: _Blocks, rows: _Rows) -> Tensor:
-    """The gradient of [numerators, denominator], from that of their ratio."""
-    d = blocks.load("d", rows.d_out, extra=1)
-    d[..., :-1] /= blocks.load("denominators", rows.denominators[..., None], fill=1.0)
-    product = torch.mul(d[..., :-1], blocks.load("out", rows.out))
-    torch.sum(product, -1, out=d[..., -1]).neg_()
-    return d
+def _sums_gradient(blocks: _Blocks, rows: _Block, d_out: Tensor) -> tuple[Tensor, Tensor]:
+    """The gradients of numerators and denominator, from that of their ratio."""
+    denominators = blocks.load("denominators", rows.denominators, fill=1.0)
+    d = blocks.scratch.empty("d", *denominators.shape[:-1], d_out.shape[-1])
+    torch.div(blocks.load("d_out", d_out), denominators, out=d)
+    return d, blocks.row_products(d, blocks.load("out", rows.out)).neg_()
 
 
 def _differentiable(
@@ -1082,8 +1144,8 @@ def causal_attention_cost(
 
     - masked :math:`N^2 (r + M + 1) + 2 N r (M + 1)`;
     - recurrent and scan :math:`N r (M + 1)`, and as many elementwise products for the states;
-    - chunked :math:`N [C (r + M + 1) + 2 r (M + 1)]`, with N rounded up to whole chunks, of
-      :math:`\min(C, N)` tokens.
+    - chunked :math:`N [C (r + M) + 2 r M]`, with N rounded up to whole chunks, of
+      :math:`\min(C, N)` tokens. Denominators are sums apart, elementwise operations.
 
     Parameters
     ----------
@@ -1120,8 +1182,8 @@ def causal_attention_cost(
     if form == "chunked":
         chunks = ceil(N / C)
         rows = chunks * C
-        products = rows * (C * (r + M + 1) + 2 * state)
-        return Cost(products, rows * (M + 1) + chunks * state + rows * M)
+        sums = rows * (C + 3 * r + 1)
+        return Cost(rows * (C * (r + M) + 2 * r * M), sums + 2 * rows * M + chunks * state)
     # A product for each token's state, an addition for each state combined with another.
     combined = N if form == "recurrent" else _combined_in_scan(N + 1)
     return Cost(N * state, (N + combined) * state + N * M)
