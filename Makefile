@@ -5,7 +5,7 @@ BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/ready
 # The one command that builds the book: every warning is an error, every reference must resolve.
 BUILD := jupyter-book build -W --keep-going -n
-BENCHMARKS = causal_attention kernel_crossover decoding
+BENCHMARKS = causal_attention kernel_crossover decoding triplets
 
 .PHONY: help book site test lint format lock ids reseed reproducible bench chapter clean
 

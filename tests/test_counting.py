@@ -123,6 +123,40 @@ BY_HAND = {
     "softmax": (lambda: A.softmax(-1), (0, 24, 6)),
     "log_softmax": (lambda: A.log_softmax(-1), (0, 24, 8)),
     "layer_norm": (lambda: functional.layer_norm(A, (3,), t(3), t(3)), (0, 7 * 6 + 6, 2)),
+    "batch_norm in training": (
+        # 24 numbers in 3 channels; running mean and variance: three operations each, a correction
+        lambda: functional.batch_norm(t(2, 3, 4), t(3), t(3), t(3), t(3), training=True),
+        (0, 7 * 24 + (3 + 7) * 3, 3),
+    ),
+    "batch_norm in training, nothing kept": (
+        lambda: functional.batch_norm(t(2, 3, 4), None, None, training=True),
+        (0, 5 * 24 + 3 * 3, 3),
+    ),
+    "batch_norm in use": (
+        lambda: functional.batch_norm(t(2, 3, 4), t(3), t(3), t(3), t(3)),
+        (0, 4 * 24 + 3, 3),
+    ),
+    # pooling: each element of each window, padding included
+    "max_pool2d": (lambda: functional.max_pool2d(t(2, 3, 5, 5), 3, 2, 1), (0, 9 * 6 * 9, 0)),
+    "max_pool2d of rows": (lambda: functional.max_pool2d(t(2, 3, 1, 8), (1, 2)), (0, 2 * 24, 0)),
+    "avg_pool2d": (
+        lambda: functional.avg_pool2d(t(2, 3, 4, 6), (2, 3)),
+        (0, 6 * 24 + 24, 0),
+    ),
+    "adaptive_avg_pool2d to one": (
+        lambda: functional.adaptive_avg_pool2d(t(2, 3, 4, 4), 1),
+        (0, 96 + 6, 0),
+    ),
+    "adaptive_avg_pool2d, windows that overlap": (
+        # of 5 columns three windows of 2, 3 and 2; of 4 rows two windows of 2
+        lambda: functional.adaptive_avg_pool2d(t(1, 2, 4, 5), (2, 3)),
+        (0, 2 * 4 * 7 + 12, 0),
+    ),
+    "local_response_norm over 3 of 4 channels": (
+        # square; average over windows of 3; times alpha, plus k; power; divide
+        lambda: functional.local_response_norm(t(2, 4, 5), 3),
+        (0, 40 + 4 * 40 + 40 + 40 + 40, 40),
+    ),
     # fused attention: scores and average, scale and softmax
     "attention": (lambda: functional.scaled_dot_product_attention(Q, K, V), (N * 6, 5 * N, N)),
     "causal attention": (

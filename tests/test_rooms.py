@@ -13,7 +13,7 @@ from dlchecked_site.chapters import imported, parse
 
 PACKAGE = ROOT / "code" / "dlchecked"
 #: Rooms that every chapter may use, in the order in which they may use each other.
-SHARED = ["arguments", "proving", "ledger", "plotting", "counting", "training"]
+SHARED = ["arguments", "proving", "ledger", "plotting", "counting", "training", "resnet"]
 #: Pages that are no chapters.
 OTHER_PAGES = {"ledger", "notation", "glossary", "api", "references"}
 

@@ -380,6 +380,70 @@ def _layer_norm(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost
     return Cost(elementwise=(5 + affine) * n + 3 * rows, transcendental=rows)
 
 
+@_rule("_native_batch_norm_legit", "native_batch_norm", "cudnn_batch_norm")
+def _batch_norm(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
+    # Mean; subtract, square, sum; scale; then the weight and the bias, where they are; and two
+    # running statistics, three operations each, the variance with a correction.
+    names = ("weight", "bias", "running_mean", "running_var", "training")
+    found = [_argument(args, kwargs, at, name, None) for at, name in enumerate(names, 1)]
+    if isinstance(found[2], bool):  # the form without running statistics has `training` there
+        found = [*found[:2], None, None, found[2]]
+    if not found[4]:
+        return _batch_norm_in_use(args, kwargs, out)
+    n, channels = _elements(out), int(args[0].shape[1])
+    affine, kept = (sum(isinstance(x, Tensor) for x in part) for part in (found[:2], found[2:4]))
+    return Cost(0, (5 + affine) * n + (3 + 3 * kept + (kept > 1)) * channels, channels)
+
+
+@_rule("_native_batch_norm_legit_no_training")
+def _batch_norm_in_use(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
+    # Subtract and scale; the weight and the bias; one root for each channel.
+    n, channels = _elements(out), int(args[0].shape[1])
+    affine = sum(isinstance(x, Tensor) for x in args[1:3])
+    return Cost(elementwise=(2 + affine) * n + channels, transcendental=channels)
+
+
+# --- pooling ----------------------------------------------------------------------------------
+
+
+def _window(args: tuple[Any, ...], dimensions: int) -> int:
+    """Elements of a pooling window; where one side is given, the others are equal to it."""
+    sides = [int(side) for side in args[1]]
+    return prod(sides if len(sides) > 1 else sides * dimensions)
+
+
+def _max_pool(dimensions: int) -> Rule:
+    """A comparison for each element of each window, those in the padding included."""
+
+    def rule(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
+        return Cost(elementwise=_window(args, dimensions) * _elements(out))
+
+    return rule
+
+
+def _average_pool(dimensions: int) -> Rule:
+    """A sum over each window, those in the padding included, and a division."""
+
+    def rule(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
+        return Cost(elementwise=(_window(args, dimensions) + 1) * _elements(out))
+
+    return rule
+
+
+RULES.update({f"max_pool{d}d_with_indices": _max_pool(d) for d in (2, 3)})
+RULES.update({f"avg_pool{d}d": _average_pool(d) for d in (2, 3)})
+
+
+@_rule("_adaptive_avg_pool2d", "_adaptive_avg_pool3d")
+def _adaptive_pool(args: tuple[Any, ...], kwargs: dict[str, Any], out: Any) -> Cost:
+    # Windows that may overlap: of n to m, window i runs from floor(i n / m) to ceil((i + 1) n / m).
+    sides = len(args[1])
+    read = prod(out.shape[:-sides])
+    for n, m in zip(args[0].shape[-sides:], out.shape[-sides:], strict=True):
+        read *= sum(-(-(i + 1) * n // m) - i * n // m for i in range(m))
+    return Cost(elementwise=int(read) + _elements(out))
+
+
 # --- products ---------------------------------------------------------------------------------
 
 

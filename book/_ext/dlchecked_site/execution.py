@@ -39,6 +39,8 @@ from .chapters import code_cells, files_named, modules_used, parse
 
 logger = logging.getLogger(__name__)
 _KERNEL = re.compile(r"^(  display_name:\s*)(Python 3)\s*$", re.MULTILINE)
+#: What colours a traceback in a terminal.
+COLOUR = re.compile(r"\x1b\[[0-9;]*m")
 GUARD = Path(__file__).with_name("guard.py")
 SETTINGS = {
     # One thread a kernel: sums are then rounded the same way on every number of cores.
@@ -229,7 +231,7 @@ def _explain(chapter: Chapter, error: Exception) -> str:
     """Name the page and line of the cell that failed, and what it raised."""
     failed = next((c for c in chapter.notebook.cells if _has_error(c)), None)
     where = f"{chapter.path}:{_line(chapter, failed)}" if failed else str(chapter.path)
-    return f"{where}: {re.sub(chr(27) + r'[[][0-9;]*m', '', str(error))}"
+    return f"{where}: {COLOUR.sub('', str(error))}"
 
 
 def _has_error(cell: nbformat.NotebookNode) -> bool:
