@@ -61,6 +61,22 @@ def test_its_ids_are_its_own_and_it_says_what_is_seen():
     assert "<metadata>" not in svg
 
 
+def test_two_equal_pictures_in_a_figure_do_not_share_an_id():
+    fig, axes = panels(2)
+    for ax in axes:
+        ax.imshow(np.eye(3))
+        ax.set(xlabel="x", ylabel="y")
+    svg = figure(
+        fig,
+        name="fig-twice",
+        caption="One picture, shown twice over.",
+        alt="Two equal squares, side by side.",
+    ).svg
+    ids = re.findall(r'\bid="([^"]+)"', svg)
+    assert svg.count("<image") == 2
+    assert len(ids) == len(set(ids)) > 0
+
+
 def test_quotes_in_the_alternative_do_not_end_the_attribute():
     fig, ax = panels()
     ax.set(xlabel="x", ylabel="y")
