@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 from typing import Any
 
@@ -208,9 +209,27 @@ def test_l2_pooling_agrees_with_torch(stride: int) -> None:
 
 def test_l2_pooling_of_nothing_has_a_gradient_of_zero() -> None:
     x = torch.zeros(1, 1, 4, 4, requires_grad=True)
-    L2Pool()(x).sum().backward()
+    out = L2Pool()(x)
+    assert not out.any()
+    out.sum().backward()
     assert x.grad is not None
     assert not x.grad.any()
+
+
+def test_l2_pooling_squares_16_bit_numbers_wide() -> None:
+    x = torch.full((1, 1, 3, 3), 300.0, dtype=torch.float16)
+    assert L2Pool()(x)[0, 0, 1, 1].item() == 900
+
+
+@pytest.mark.parametrize("make", [nn1, nn2])
+def test_rows_cost_the_same_with_numbers_as_without(make: Any) -> None:
+    with_numbers = make(side=32, shrink=16, generator=source())
+    assert row_costs(with_numbers) == row_costs(make(side=32, shrink=16, device="meta"))
+
+
+def test_a_network_without_parameters_costs_nothing() -> None:
+    (row,) = row_costs(FaceNet({"flat": nn.Flatten()}, side=2))
+    assert row[1:] == ((12,), 0, 0, 0, 0)
 
 
 def test_an_inception_block_is_its_branches_side_by_side() -> None:
@@ -247,6 +266,8 @@ def test_a_block_can_lose_its_fives(name: str) -> None:
         (1_608_287_104, "1.6B", "1.6B"),
         (7, "0", "7"),
         (140_025_664, "140M", "140M"),
+        (10**30 + 5 * 10**7, "1.0B", "1" + 21 * "0" + ".1B"),
+        (0, "0.00M", "0.00M"),
     ],
 )
 def test_as_printed(number: int, like: str, text: str) -> None:
@@ -522,6 +543,25 @@ def test_a_harmonic_network_is_compatible_and_its_parents_are_untouched() -> Non
     assert together > 2 * apart
 
 
+def test_the_old_network_is_run_as_in_use_and_left_as_it_was() -> None:
+    with torch.random.fork_rng(devices=[]):
+        torch.manual_seed(0)
+        old, new = (
+            nn.Sequential(nn.Flatten(), nn.BatchNorm1d(64), nn.Dropout(0.5), nn.Linear(64, 4))
+            for _ in range(2)
+        )
+    old[2].eval()
+    before, stored = copy.deepcopy(old.state_dict()), []
+    old.register_forward_hook(lambda part, x, y: stored.append(part.training))
+    train_harmonic(
+        new, old, *identity_digits()[:2], generator=source(), identities=4, head_steps=2, steps=1
+    )
+    assert stored == 3 * [False]
+    assert all(torch.equal(before[name], value) for name, value in old.state_dict().items())
+    assert [part.training for part in old] == [True, True, False, True]
+    assert old.training
+
+
 def test_the_first_phase_trains_the_last_layer_only() -> None:
     data = identity_digits()
     old, new = (embedding_network(generator=source(s), hidden=8, size=4) for s in (0, 1))
@@ -558,6 +598,9 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "printed: a point and no decimals": (lambda: as_printed(5, "9.K"), ValueError, "like"),
     "printed: a fraction": (lambda: as_printed(0.5, "9K"), TypeError, "number"),  # type: ignore[arg-type]
     "printed: negative": (lambda: as_printed(-5, "9K"), ValueError, "number"),
+    "printed: digits of another script": (lambda: as_printed(5, "1.\u0663M"), ValueError, "like"),
+    "pool: integers": (lambda: L2Pool()(torch.ones(1, 1, 3, 3).int()), TypeError, "x"),
+    "pool: a matrix": (lambda: L2Pool()(torch.ones(3, 3)), ValueError, "x"),
     "maxout: pieces": (lambda: Maxout(3, 4, pieces=0), ValueError, "pieces"),
     "pool: stride": (lambda: L2Pool(stride=0), ValueError, "stride"),
     "inception: sizes": (lambda: Inception(4, (1, 2)), TypeError, "sizes"),  # type: ignore[arg-type]
@@ -586,6 +629,8 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
     "nn2: shrink": (lambda: nn2(shrink=32), ValueError, "shrink"),
     "nn2: an unknown block": (lambda: nn2(without_fives=("6a",)), ValueError, "without_fives"),
     "nn2: a str of blocks": (lambda: nn2(without_fives="5a"), ValueError, "without_fives"),
+    "nn2: a number of blocks": (lambda: nn2(without_fives=3), TypeError, "without_fives"),  # type: ignore[arg-type]
+    "facenet: a row of numbers": (lambda: FaceNet({"a": 3}, side=4), TypeError, "rows"),  # type: ignore[dict-item]
     "facenet: no rows": (lambda: FaceNet({}, side=4), ValueError, "rows"),
     "facenet: a list": (lambda: FaceNet([], side=4), TypeError, "rows"),  # type: ignore[arg-type]
     "facenet: another side": (
@@ -616,11 +661,28 @@ BAD: dict[str, tuple[Any, type[Exception], str]] = {
         "labels",
     ),
     "harmonic: labels as a list": (lambda: harmonic_loss(X, X, [0, 0, 1, 1]), TypeError, "labels"),  # type: ignore[arg-type]
-    "harmonic: NaN": (lambda: harmonic_loss(NAN, X, L), ValueError, "finite"),
+    "harmonic: one label": (lambda: harmonic_loss(X, X, L[0]), ValueError, "labels"),
+    "harmonic: labels elsewhere": (lambda: harmonic_loss(X, X, L.to("meta")), ValueError, "device"),
+    "harmonic: NaN": (lambda: harmonic_loss(NAN, X, L), ValueError, "new must be finite"),
+    "harmonic: NaN in store": (lambda: harmonic_loss(X, NAN, L), ValueError, "old must be finite"),
     "harmonic: margin": (lambda: harmonic_loss(X, X, L, margin=-0.2), ValueError, "margin"),
     "cross: labels": (lambda: cross_pairs(X, X, L[:3]), ValueError, "labels"),
     "cross: labels of floats": (lambda: cross_pairs(X, X, L.double()), TypeError, "labels"),
-    "cross: NaN": (lambda: cross_pairs(X, NAN, L), ValueError, "finite"),
+    "cross: NaN": (lambda: cross_pairs(X, NAN, L), ValueError, "second must be finite"),
+    "cross: labels elsewhere": (lambda: cross_pairs(X, X, L.to("meta")), ValueError, "device"),
+    "light: NaN": (lambda: lit(IMAGES * math.nan, generator=N), ValueError, "images"),
+    "turned: which": (lambda: turned_identities(IMAGES, NAMES, which=(12,)), ValueError, "which"),
+    "turned: half of one": (
+        lambda: turned_identities(IMAGES, NAMES, which=(0.5,)),  # type: ignore[arg-type]
+        TypeError,
+        "which",
+    ),
+    "bytes: codes of floats": (lambda: from_bytes(Bytes(X, 0.1)), TypeError, "codes"),
+    "bytes: step": (
+        lambda: from_bytes(Bytes(torch.zeros(1, 1, dtype=torch.int8), math.nan)),
+        ValueError,
+        "step",
+    ),
     "light: two dimensions": (lambda: lit(X, generator=N), ValueError, "images"),
     "light: strength": (lambda: lit(IMAGES, generator=N, strength=0.0), ValueError, "strength"),
     "light: generator": (lambda: lit(IMAGES, generator=7), TypeError, "generator"),  # type: ignore[arg-type]

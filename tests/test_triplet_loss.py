@@ -318,6 +318,44 @@ def test_gradcheck_of_the_losses(squared: bool) -> None:
     assert torch.autograd.gradcheck(lambda *t: triplet_loss(*t, squared=squared), parts)
 
 
+@pytest.mark.parametrize("loss", [*BATCH_LOSSES, pair_loss])
+def test_autocast_changes_nothing(loss: Callable[..., Tensor]) -> None:
+    x, y = torch.nn.functional.normalize(rows(40, 8), dim=-1).float(), torch.arange(40) % 4
+    found = []
+    for enabled in (False, True):
+        z = x.clone().requires_grad_()
+        with torch.autocast("cpu", dtype=torch.bfloat16, enabled=enabled):
+            value = loss(z, y)
+        found.append((value, *torch.autograd.grad(value, z)))
+    assert all(torch.equal(*parts) for parts in zip(*found, strict=True))
+
+
+@pytest.mark.parametrize("loss", [batch_all_loss, batch_semi_hard_loss])
+def test_a_second_derivative_is_refused(loss: Callable[..., Tensor]) -> None:
+    x, y = rows(9, 3).requires_grad_(), torch.arange(9) % 3
+    for value in (loss(x, y, margin=5.0), pairwise_distances(x).sum()):
+        with pytest.raises(RuntimeError, match="differentiated once"):
+            torch.autograd.grad(value, x, create_graph=True)
+
+
+@pytest.mark.parametrize("loss", [*BATCH_LOSSES, pair_loss])
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64, *HALF])
+def test_large_coordinates_give_numbers_or_an_error(
+    loss: Callable[..., Tensor], dtype: torch.dtype
+) -> None:
+    # Up to the limit all is well; 16 bits may round the loss to infinity, never to NaN.
+    limit = 1e140 if dtype == torch.float64 else min(1e15, torch.finfo(dtype).max / 8)
+    x, y = rows(12, 3, dtype=torch.float64), torch.arange(12) % 3
+    z = (x / x.abs().max() * limit).to(dtype).requires_grad_()
+    value = loss(z, y)
+    (slope,) = torch.autograd.grad(value, z)
+    assert not bool(value.isnan())
+    assert not bool(slope.isnan().any())
+    if dtype not in HALF:
+        with pytest.raises(ValueError, match="embeddings must have no coordinate above"):
+            loss(2 * z, y)
+
+
 def test_the_gradient_and_its_sum() -> None:
     a, p, n = (x.requires_grad_() for x in rows(3, 4))
     loss = triplet_loss(a, p, n, margin=100.0)
@@ -494,6 +532,15 @@ def test_val_at_a_far() -> None:
     assert val_at_far(worst, 0.5) == 0
 
 
+def test_rates_keep_their_digits() -> None:
+    # One of 1000 different pairs is accepted: a FAR of exactly 1/1000, which float32 overstates.
+    distances, same = torch.arange(1.0, 1002), torch.arange(1001) == 1
+    curve = verification(distances.requires_grad_(), same)
+    assert all(part.dtype == torch.float64 and not part.requires_grad for part in curve)
+    assert curve.far[1].item() == 1 / 1000
+    assert (val_at_far(curve, 0.001), val_at_far(curve, np.float64(0.0009))) == (1, 0)
+
+
 def test_pairs_are_taken_once() -> None:
     x, y = rows(7, 3), torch.arange(7) % 2
     pairs = labelled_pairs(x, y, squared=False)
@@ -563,6 +610,14 @@ def test_training_brings_identities_apart(loss: Callable[..., Tensor]) -> None:
     assert torch.equal(again.losses, history.losses)
 
 
+def test_training_in_float64() -> None:
+    x, y = rows(20, 3), torch.arange(20) % 2
+    network, _ = train_embedding(batch_all_loss, x, y, generator=source(), images_each=4, steps=2)
+    assert network(x).dtype == torch.float64
+    network, _ = train_classifier(x, y, generator=source(), images_each=4, steps=2)
+    assert network(x).dtype == torch.float64
+
+
 def test_a_classifiers_bottleneck_is_on_the_sphere() -> None:
     data = identity_digits()
     network, history = train_classifier(
@@ -620,6 +675,28 @@ G = source()
         (lambda: verification(NAN[0], X[0] < 0), ValueError, "distances must be finite"),
         (lambda: val_at_far(CURVE, 1.5), ValueError, "far must lie between 0 and 1"),
         (lambda: val_at_far((1, 2, 3), 0.1), TypeError, "curve must be a VerificationCurve"),
+        (lambda: pairwise_distances(1e141 * X), ValueError, "x must have no coordinate above 1e"),
+        (lambda: triplet_loss(X, X, 1e200 * X), ValueError, "negative must have no coordinate"),
+        (lambda: semi_hard(1e200 * X, Y), ValueError, "embeddings must have no coordinate above"),
+        (lambda: val_at_far(CURVE, "0.1"), TypeError, "far must be a number"),
+        (lambda: identity_digits(unseen=7), TypeError, "unseen must be a sequence of digits"),
+        (lambda: identity_digits(unseen="7"), TypeError, "unseen must be a sequence of digits"),
+        (
+            lambda: train_embedding(batch_all_loss, [1.0], Y, generator=G),
+            TypeError,
+            "images must be a torch.Tensor",
+        ),
+        (
+            lambda: train_embedding(3, X, Y, generator=G),
+            TypeError,
+            "loss must be callable",
+        ),
+        (
+            lambda: train_embedding(batch_all_loss, X[:0], Y[:0], generator=G),
+            ValueError,
+            "images must hold at least one pixel",
+        ),
+        (lambda: train_classifier(Y, Y, generator=G), TypeError, "images must have a real"),
         (lambda: identity_digits(unseen=()), ValueError, "unseen must hold one to nine"),
         (lambda: identity_digits(unseen=(3, 3)), ValueError, "unseen must hold one to nine"),
         (lambda: identity_digits(unseen=(10,)), ValueError, "unseen must hold one to nine"),
@@ -631,7 +708,7 @@ G = source()
         (
             lambda: identity_batches(X[:2], Y, identities=2, images_each=2),
             ValueError,
-            "images must be a tensor with one entry",
+            "images must have one entry for each label",
         ),
         (
             lambda: identity_batches(X, Y, identities=1, images_each=2),

@@ -13,7 +13,6 @@ import math
 from collections import OrderedDict
 from collections.abc import Callable, Collection, Mapping, Sequence
 from dataclasses import dataclass
-from decimal import ROUND_HALF_UP, Decimal
 from numbers import Real
 from types import MappingProxyType
 from typing import Any, NamedTuple
@@ -269,24 +268,24 @@ def as_printed(number: int, like: str) -> str:
     ('9K', '1.6M', '546K')
     """
     number = integer("number", number, at_least=0)
-    digits, unit, decimals = _printed_parts(like)
-    del digits
-    step = Decimal(1).scaleb(-decimals)
-    rounded = Decimal(number).scaleb(-_UNITS[unit]).quantize(step, rounding=ROUND_HALF_UP)
-    return f"{rounded}{unit}"
+    unit, decimals = _printed_parts(like)
+    size, places = 10 ** _UNITS[unit], 10**decimals
+    # Whole numbers all the way: a float would round twice.
+    whole, rest = divmod((2 * number * places + size) // (2 * size), places)
+    return f"{whole}.{rest:0{decimals}d}{unit}" if decimals else f"{whole}{unit}"
 
 
-def _printed_parts(text: object) -> tuple[str, str, int]:
-    """Digits, unit, and how many decimals."""
+def _printed_parts(text: object) -> tuple[str, int]:
+    """The unit, and how many decimals."""
     if not isinstance(text, str):
         raise TypeError(f"like must be a str, got {type(text).__name__}")
     unit = text[-1:] if text[-1:] in ("K", "M", "B") else ""
     digits = text.removesuffix(unit)
     whole, _, decimals = digits.partition(".")
-    plain = whole.isascii() and whole.isdecimal() and (not decimals or decimals.isdecimal())
+    plain = digits.isascii() and whole.isdecimal() and (not decimals or decimals.isdecimal())
     if not plain or digits.endswith("."):
         raise ValueError(f"like must be a number such as '9K' or '1.6M', got {text!r}")
-    return digits, unit, len(decimals)
+    return unit, len(decimals)
 
 
 # The networks
@@ -369,10 +368,11 @@ class L2Pool(nn.Module):
 
     def forward(self, x: Tensor) -> Tensor:
         """Map ``(B, c, h, w)`` to ``(B, c, h / stride, w / stride)``, rounded up."""
-        wide = widened(x)
+        wide = widened(floating("x", x, exactly=4))
         sums = 9 * functional.avg_pool2d(wide.square(), 3, self.stride, padding=1)
-        # The clamp keeps the root's slope finite and sends back nothing where it acts.
-        return sums.clamp_min(torch.finfo(wide.dtype).tiny).sqrt().to(x.dtype)
+        # Where the sum is 0 a root of 1 is taken and thrown away: its slope is finite.
+        nothing = sums == 0
+        return sums.masked_fill(nothing, 1.0).sqrt().masked_fill(nothing, 0.0).to(x.dtype)
 
 
 class InceptionSizes(NamedTuple):
@@ -545,7 +545,7 @@ class FaceNet(nn.Module):
     Raises
     ------
     TypeError, ValueError
-        For numbers out of range, or no rows.
+        For numbers out of range, no rows, or a row that is no module.
     """
 
     def __init__(self, rows: Mapping[str, nn.Module], *, side: int, channels: int = 3) -> None:
@@ -554,6 +554,9 @@ class FaceNet(nn.Module):
             raise TypeError(f"rows must be a mapping, got {type(rows).__name__}")
         if not rows:
             raise ValueError("rows must hold at least one row")
+        for name, row in rows.items():
+            if not isinstance(row, nn.Module):
+                raise TypeError(f"rows[{name!r}] must be a module, got {type(row).__name__}")
         self.side = integer("side", side, at_least=1)
         self.channels = integer("channels", channels, at_least=1)
         self.row_names = tuple(rows)
@@ -712,10 +715,11 @@ def nn2(
     side, dims = integer("side", side, at_least=1), integer("dims", dims, at_least=1)
     channels, width = integer("channels", channels, at_least=1), _shrunk(shrink, of=16)
     _check_kind(dtype, generator)
-    if isinstance(without_fives, str) or not set(without_fives) <= set(NN2_BLOCKS):
-        raise ValueError(
-            f"without_fives must name blocks of {tuple(NN2_BLOCKS)}, got {without_fives!r}"
-        )
+    if not isinstance(without_fives, Collection):
+        raise TypeError(f"without_fives must be a collection, got {type(without_fives).__name__}")
+    known = tuple(NN2_BLOCKS)
+    if isinstance(without_fives, str) or not all(name in known for name in without_fives):
+        raise ValueError(f"without_fives must name blocks of {known}, got {without_fives!r}")
     rows: OrderedDict[str, nn.Module] = OrderedDict()
     rows["conv1"] = _rectified(channels, width(64), 7, 2, dtype, device, generator)
     rows["max pool + norm"] = nn.Sequential(nn.MaxPool2d(3, 2, padding=1), _ResponseNorm())
@@ -830,7 +834,7 @@ multiply_adds=113836800, bias_additions=774400)
     """
     if not isinstance(model, FaceNet):
         raise TypeError(f"model must be a FaceNet, got {type(model).__name__}")
-    like = next(model.parameters())
+    like = next(model.parameters(), torch.empty(0))
     x = torch.zeros(1, model.channels, model.side, model.side, dtype=like.dtype, device=like.device)
     found = []
     for name, row in zip(model.row_names, model.rows, strict=True):
@@ -935,7 +939,11 @@ def _percentage(name: str, value: object, low: float, high: float) -> float:
 
 
 TURNED = (2, 3, 4, 5, 7)
-"""Digits that, turned or mirrored, look neither like themselves nor like a digit held out."""
+"""Digits that a quarter turn or a half turn makes unlike themselves, and unlike 7, 8 and 9.
+
+A mirror is less kind: a 3 upside down in the mirror is a 3, and a 2 in it is nearly a 5. They
+count as someone else all the same.
+"""
 
 
 def lit(images: Tensor, *, generator: torch.Generator, strength: float = 0.6) -> Tensor:
@@ -962,8 +970,8 @@ def lit(images: Tensor, *, generator: torch.Generator, strength: float = 0.6) ->
     Raises
     ------
     TypeError, ValueError
-        If `images` are no floating-point tensor of three dimensions, `strength` is not above
-        zero, or `generator` is none.
+        If `images` are no finite floating-point tensor of three dimensions, `strength` is not
+        above zero, or `generator` is none.
 
     Examples
     --------
@@ -973,6 +981,7 @@ def lit(images: Tensor, *, generator: torch.Generator, strength: float = 0.6) ->
     torch.Size([2, 8, 8])
     """
     images = floating("images", images, exactly=3)
+    finite("images", images)
     strength = positive("strength", strength)
     random_generator("generator", generator)
     n, h, w = images.shape
@@ -1013,7 +1022,8 @@ def turned_identities(
     Raises
     ------
     TypeError, ValueError
-        For images that are not square, or labels that do not fit or are above 9.
+        For images that are not square, or labels (of `which`, too) that do not fit or are no
+        integers from 0 to 9.
 
     Examples
     --------
@@ -1029,7 +1039,10 @@ def turned_identities(
         raise ValueError(f"images must be square, got shape {shape_of(images)}")
     if values_are_checked() and not bool(((labels >= 0) & (labels <= 9)).all()):
         raise ValueError("labels must lie between 0 and 9")
-    kept = torch.isin(labels, torch.tensor(list(which), device=labels.device, dtype=labels.dtype))
+    turned = [integer("which", label, at_least=0) for label in which]
+    if any(label > 9 for label in turned):
+        raise ValueError(f"which must hold labels from 0 to 9, got {tuple(turned)}")
+    kept = torch.isin(labels, torch.tensor(turned, device=labels.device, dtype=labels.dtype))
     chosen, names = images[kept], labels[kept]
     positions = [chosen.rot90(k, (1, 2)) for k in range(4)]
     positions += [position.flip(2) for position in positions]
@@ -1215,8 +1228,7 @@ def harmonic_loss(
     tensor(0.)
     """
     new, old = _two_versions(new, old, "new", "old")
-    if not isinstance(labels, Tensor):
-        raise TypeError(f"labels must be a torch.Tensor, got {type(labels).__name__}")
+    labels = _labels_of(labels, new)
     both = torch.cat([new, old.detach()])
     return batch_semi_hard_loss(both, torch.cat([labels, labels]), margin=margin, squared=squared)
 
@@ -1237,14 +1249,16 @@ def train_harmonic(
 ) -> nn.Module:
     """Make a trained network compatible with an older one (FaceNet, appendix).
 
-    First only its last layer is trained with :func:`harmonic_loss`, then all of it.
+    First only its last layer is trained with :func:`harmonic_loss`, then all of it. The last layer
+    is the last module that holds parameters, in the order in which they were registered.
 
     Parameters
     ----------
     network
         The new network, trained already; it is copied and stays as it is.
     old
-        The one whose embeddings are in store; of the same length E.
+        The one whose embeddings are in store; of the same length E. It runs in evaluation mode,
+        and is afterwards as it was, running statistics included.
     images, labels
         ``(n, …)`` and ``(n,)``.
     generator
@@ -1296,12 +1310,18 @@ def train_harmonic(
             stored = old(batch[0])
         return harmonic_loss(model(batch[0]), stored, batch[1], margin=margin)
 
-    for parameters, count in (
-        (list(holders[-1].parameters()), head_steps),
-        (list(new.parameters()), steps),
-    ):
-        optimizer = torch.optim.Adam(parameters, lr=rate)
-        train(new, optimizer, batches, loss, steps=count, generator=generator)
+    modes = [(part, part.training) for part in old.modules()]
+    old.eval()
+    try:
+        for parameters, count in (
+            (list(holders[-1].parameters()), head_steps),
+            (list(new.parameters()), steps),
+        ):
+            optimizer = torch.optim.Adam(parameters, lr=rate)
+            train(new, optimizer, batches, loss, steps=count, generator=generator)
+    finally:
+        for part, training in modes:
+            part.training = training
     return new
 
 
@@ -1353,6 +1373,8 @@ def _two_versions(one: object, two: object, name: str, other: str) -> tuple[Tens
         raise ValueError(
             f"{other} must have the shape of {name}, {shape_of(first)}, got {shape_of(second)}"
         )
+    finite(name, first)
+    finite(other, second)
     return first, second
 
 
@@ -1365,6 +1387,8 @@ def _labels_of(labels: object, points: Tensor) -> Tensor:
         raise ValueError(
             f"labels must have one entry for each row, {len(points)}, got {shape_of(labels)}"
         )
+    if labels.device != points.device:
+        raise ValueError(f"labels must be on the device {points.device}, got {labels.device}")
     return labels
 
 
@@ -1443,7 +1467,10 @@ def from_bytes(stored: Bytes, *, dtype: torch.dtype = torch.float32) -> Tensor:
     Raises
     ------
     TypeError
-        If `stored` is no :class:`Bytes`, or `dtype` none of floating point.
+        If `stored` is no :class:`Bytes`, its codes are no tensor of int8, or `dtype` is none of
+        floating point.
+    ValueError
+        If the step is not positive and finite.
 
     Examples
     --------
@@ -1454,9 +1481,12 @@ def from_bytes(stored: Bytes, *, dtype: torch.dtype = torch.float32) -> Tensor:
     """
     if not isinstance(stored, Bytes):
         raise TypeError(f"stored must be Bytes, got {type(stored).__name__}")
+    if not isinstance(stored.codes, Tensor) or stored.codes.dtype != torch.int8:
+        raise TypeError("stored.codes must be a tensor of int8")
+    step = positive("stored.step", stored.step)
     floating_dtype("dtype", dtype)
     wide = torch.promote_types(dtype, torch.float32)
-    return (stored.codes.to(wide) * stored.step).to(dtype)
+    return (stored.codes.to(wide) * step).to(dtype)
 
 
 # Clusters

@@ -15,12 +15,12 @@ for that. Where a batch *should* hold a triplet, ask :func:`count_triplets`.
 from __future__ import annotations
 
 from collections.abc import Callable, Iterator, Mapping, Sequence
+from numbers import Real
 from typing import Any, NamedTuple
 
 import torch
 from sklearn.datasets import load_digits
 from torch import Tensor, nn
-from torch.autograd.function import once_differentiable
 from torch.nn.functional import cross_entropy, normalize
 
 from dlchecked.arguments import (
@@ -32,6 +32,7 @@ from dlchecked.arguments import (
     random_generator,
     same_kind,
     shape_of,
+    values_are_checked,
     widened,
 )
 from dlchecked.training import Batches, History, train
@@ -78,6 +79,9 @@ _BLOCK = 2**18
 #: A squared distance below this share of the row's squared norm is taken from the difference
 #: itself; above it the product formula in float64 keeps twelve digits.
 _NEAR = 2e-3
+#: The largest coordinate: squares of larger ones, added up, may overflow and end as NaN.
+_LARGEST = {torch.float64: 1e140}
+_LARGEST_IN_FLOAT32 = 1e15
 
 
 # Distances
@@ -98,8 +102,8 @@ class _Distances(torch.autograd.Function):
         return out
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor) -> tuple[Tensor, Tensor, None]:
+        _once_only()
         x, y = ctx.saved_tensors
         wide_x, wide_y = _centred(x, y)
         to_x, to_y = torch.zeros_like(wide_x), torch.zeros_like(wide_y)
@@ -109,6 +113,12 @@ class _Distances(torch.autograd.Function):
                 _divide_by_twice(weights, _squared_distances(wide_x[rows], wide_y).sqrt_())
             _pull(weights, wide_x[rows], wide_y, to_x[rows], to_y)
         return to_x.to(x.dtype), to_y.to(y.dtype), None
+
+
+def _once_only() -> None:
+    """Refuse to be differentiated twice: the second derivative would silently be 0."""
+    if torch.is_grad_enabled():
+        raise RuntimeError("these distances and losses can be differentiated once: no create_graph")
 
 
 def _centred(*points: Tensor) -> tuple[Tensor, ...]:
@@ -175,13 +185,14 @@ def pairwise_distances(x: Tensor, y: Tensor | None = None, *, squared: bool = Tr
     Returns
     -------
     Tensor
-        ``(n, m)``, in the dtype of `x`. It can be differentiated once.
+        ``(n, m)``, in the dtype of `x`. It can be differentiated once; ``create_graph`` is refused.
 
     Raises
     ------
     TypeError, ValueError
         For shapes, dtypes or devices that do not fit, and (see
-        :func:`dlchecked.arguments.value_checks`) for numbers that are not finite.
+        :func:`dlchecked.arguments.value_checks`) for numbers that are not finite or so large that
+        sums of squares overflow: above 1e15, in float64 above 1e140.
 
     Examples
     --------
@@ -236,7 +247,8 @@ def triplet_loss(
     ------
     TypeError, ValueError
         For shapes, dtypes or devices that do not fit, a margin not above zero, an unknown
-        reduction, and (see :func:`dlchecked.arguments.value_checks`) numbers that are not finite.
+        reduction, and (see :func:`dlchecked.arguments.value_checks`) numbers that are not finite or
+        as large as :func:`pairwise_distances` refuses them.
 
     Examples
     --------
@@ -257,6 +269,7 @@ def triplet_loss(
                 f"{name} must have the shape of anchor, {shape_of(anchor)}, got {shape_of(part)}"
             )
         finite(name, part)
+        _in_range(name, part)
     margin, squared = _margin(margin), flag("squared", squared)
     a, p, n = (widened(part) for part in parts.values())
     violation = _distance(a - p, squared) - _distance(a - n, squared) + margin
@@ -391,7 +404,7 @@ def semi_hard(
     ------
     TypeError, ValueError
         For shapes, dtypes or devices that do not fit, a margin not above zero, an unknown choice,
-        and (see :func:`dlchecked.arguments.value_checks`) numbers that are not finite.
+        and (see :func:`dlchecked.arguments.value_checks`) numbers that are not finite or too large.
 
     Examples
     --------
@@ -538,7 +551,9 @@ class _BatchTriplets(torch.autograd.Function):
                 if not squared:
                     _divide_by_twice(block.weights, block.distances)
                 weights = block.weights.to(pulled.dtype)
-                _pull(weights, pulled[rows], pulled, gradient[rows], gradient)
+                # Autocast would take these products in 16 bits.
+                with torch.autocast(x.device.type, enabled=False):
+                    _pull(weights, pulled[rows], pulled, gradient[rows], gradient)
         if gradient is not None:
             ctx.save_for_backward(torch.empty_like(gradient).index_copy_(0, order, gradient))
         ctx.mark_non_differentiable(active)
@@ -546,8 +561,8 @@ class _BatchTriplets(torch.autograd.Function):
         return total, active
 
     @staticmethod
-    @once_differentiable
     def backward(ctx: Any, grad: Tensor, _: Tensor) -> tuple[Tensor, None, None, None, None]:
+        _once_only()
         (gradient,) = ctx.saved_tensors
         return (grad * gradient).to(ctx.dtype), None, None, None, None
 
@@ -649,14 +664,14 @@ def batch_all_loss(
     -------
     Tensor
         A number in the dtype of `embeddings`; 0, with a gradient of 0, if the set is empty. It can
-        be differentiated once.
+        be differentiated once; ``create_graph`` is refused.
 
     Raises
     ------
     TypeError, ValueError
         For shapes, dtypes or devices that do not fit, labels of another length, a margin not above
         zero, an unknown reduction, and (see :func:`dlchecked.arguments.value_checks`) numbers that
-        are not finite.
+        are not finite or too large.
 
     Examples
     --------
@@ -850,7 +865,7 @@ def pair_loss(embeddings: Tensor, labels: Tensor, *, margin: float = 1.0) -> Ten
     ------
     TypeError, ValueError
         For shapes, dtypes or devices that do not fit, a margin not above zero, and (see
-        :func:`dlchecked.arguments.value_checks`) numbers that are not finite.
+        :func:`dlchecked.arguments.value_checks`) numbers that are not finite or too large.
 
     Examples
     --------
@@ -865,8 +880,8 @@ def pair_loss(embeddings: Tensor, labels: Tensor, *, margin: float = 1.0) -> Ten
     i, j = torch.triu_indices(len(labels), len(labels), 1, device=labels.device)
     distances = _distance(widened(embeddings)[i] - widened(embeddings)[j], squared=False)
     same = labels[i] == labels[j]
-    together = distances.square() * same
-    apart = (margin - distances).relu().square() * ~same
+    together = distances[same].square()
+    apart = (margin - distances[~same]).relu().square()
     terms = (
         together.sum() / same.sum().clamp_min(1),
         apart.sum() / (~same).sum().clamp_min(1),
@@ -976,8 +991,9 @@ def verification(distances: Tensor, same: Tensor) -> VerificationCurve:
     for name, found in (("one identity", accepted), ("two identities", len(same) - accepted)):
         if found == 0:
             raise ValueError(f"same must hold at least one pair of {name}, got none")
-    ordered, order = distances.double().sort()
-    right = same[order].cumsum(0)
+    ordered, order = distances.detach().double().sort()
+    # In float64, or a FAR of 1/1000 would not be at most 0.001.
+    right = same[order].double().cumsum(0)
     wrong = torch.arange(1, len(same) + 1, device=same.device) - right
     # Of equal distances only the last, where all of them are accepted.
     last = torch.ones_like(same)
@@ -1021,11 +1037,11 @@ def val_at_far(curve: VerificationCurve, far: float) -> float:
     """
     if not isinstance(curve, VerificationCurve):
         raise TypeError(f"curve must be a VerificationCurve, got {type(curve).__name__}")
-    if isinstance(far, bool) or not isinstance(far, int | float):
+    if isinstance(far, bool) or not isinstance(far, Real):
         raise TypeError(f"far must be a number, got {type(far).__name__}")
     if not 0 <= far <= 1:
         raise ValueError(f"far must lie between 0 and 1, got {far}")
-    return float(curve.val[curve.far <= far].amax())
+    return float(curve.val[curve.far <= float(far)].amax())
 
 
 # Digits as identities
@@ -1067,6 +1083,8 @@ def identity_digits(*, unseen: Sequence[int] = (7, 8, 9)) -> DigitSplit:
     >>> data.seen_images.shape, data.unseen_labels.unique().tolist()
     (torch.Size([1432, 8, 8]), [3, 5])
     """
+    if isinstance(unseen, str) or not isinstance(unseen, Sequence):
+        raise TypeError(f"unseen must be a sequence of digits, got {type(unseen).__name__}")
     kept_out = [integer("unseen", digit, at_least=0) for digit in unseen]
     if not 0 < len(kept_out) < 10 or len(set(kept_out)) < len(kept_out) or max(kept_out) > 9:
         raise ValueError(f"unseen must hold one to nine different digits, got {tuple(kept_out)}")
@@ -1115,8 +1133,7 @@ def identity_batches(
     (torch.Size([40, 8, 8]), [10, 10, 10, 10])
     """
     labels = _labels(labels)
-    if not isinstance(images, Tensor) or images.dim() == 0 or len(images) != len(labels):
-        raise ValueError("images must be a tensor with one entry for each label")
+    images = _images(images, labels)
     identities = integer("identities", identities, at_least=2)
     images_each = integer("images_each", images_each, at_least=2)
     members = [(labels == name).nonzero().squeeze(1) for name in torch.unique(labels).tolist()]
@@ -1256,9 +1273,11 @@ def train_embedding(
     torch.Size([30])
     """
     labels, rate = _labels(labels), positive("learning_rate", learning_rate)
+    images = _images(images, labels)
+    if not callable(loss):
+        raise TypeError(f"loss must be callable, got {type(loss).__name__}")
     if network is None:
-        pixels = images[:1].numel()
-        network = embedding_network(generator=generator, pixels=pixels, hidden=hidden, size=size)
+        network = _new_network(images, generator=generator, hidden=hidden, size=size)
     if identities is None:
         identities = len(torch.unique(labels))
 
@@ -1325,12 +1344,11 @@ def train_classifier(
     torch.Size([533, 32])
     """
     names, classes = torch.unique(_labels(labels), return_inverse=True)
-    embedding = embedding_network(
-        generator=generator, pixels=images[:1].numel(), hidden=hidden, size=size
-    )
+    images = _images(images, classes)
+    embedding = _new_network(images, generator=generator, hidden=hidden, size=size)
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(int(torch.randint(2**62, (), generator=generator)))
-        head = nn.Linear(size, len(names))
+        head = nn.Linear(size, len(names)).to(images)
     model = nn.Sequential(*list(embedding)[:-1], head)
     _, history = train_embedding(
         cross_entropy,
@@ -1351,7 +1369,20 @@ def train_classifier(
 def _points(name: str, value: object) -> Tensor:
     points = floating(name, value, exactly=2)
     finite(name, points)
+    _in_range(name, points)
     return points
+
+
+def _in_range(name: str, points: Tensor) -> None:
+    if not values_are_checked() or points.numel() == 0:
+        return
+    limit = _LARGEST.get(points.dtype, _LARGEST_IN_FLOAT32)
+    largest = float(points.detach().abs().max())
+    if largest > limit:
+        raise ValueError(
+            f"{name} must have no coordinate above {limit:.0e} in {points.dtype}, or sums of "
+            f"squares overflow, got {largest:.3g}"
+        )
 
 
 def _labels(value: object) -> Tensor:
@@ -1362,6 +1393,27 @@ def _labels(value: object) -> Tensor:
     if value.dim() != 1:
         raise ValueError(f"labels must have 1 dimension, got shape {shape_of(value)}")
     return value
+
+
+def _images(value: object, labels: Tensor) -> Tensor:
+    if not isinstance(value, Tensor):
+        raise TypeError(f"images must be a torch.Tensor, got {type(value).__name__}")
+    if value.dim() == 0 or len(value) != len(labels):
+        raise ValueError(
+            f"images must have one entry for each label, {len(labels)}, got shape {shape_of(value)}"
+        )
+    return value
+
+
+def _new_network(
+    images: Tensor, *, generator: torch.Generator, hidden: int, size: int
+) -> nn.Sequential:
+    """An embedding network for these images, in their dtype and on their device."""
+    if floating("images", images).numel() == 0:
+        raise ValueError(f"images must hold at least one pixel, got shape {shape_of(images)}")
+    pixels = images[0].numel()
+    network = embedding_network(generator=generator, pixels=pixels, hidden=hidden, size=size)
+    return network.to(images)
 
 
 def _batch(embeddings: object, labels: object) -> tuple[Tensor, Tensor]:
