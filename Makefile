@@ -5,7 +5,7 @@ BIN := $(abspath $(VENV))/bin
 READY := $(VENV)/ready
 # The one command that builds the book: every warning is an error, every reference must resolve.
 BUILD := jupyter-book build -W --keep-going -n
-BENCHMARKS = causal_attention kernel_crossover decoding triplets
+BENCHMARKS = causal_attention kernel_crossover decoding triplets early_exit
 
 .PHONY: help book site test lint format lock ids reseed reproducible bench chapter clean
 
@@ -45,7 +45,7 @@ format: $(READY)  ## put code and the chapters' cells into ruff's format
 lock: $(READY)  ## compile requirements.txt from requirements.in
 	$(BIN)/python tools/lock.py
 
-ids: $(READY)  ## add the book's new claim ids to book/ledger_ids.txt, for good
+ids: $(READY)  ## add new ids of claims and of the audit to their permanent lists, for good
 	$(BIN)/python tools/ids.py
 
 reseed: $(READY)  ## run every chapter over other seeds: SEEDS=20 CHAPTER=scaled_dot_product

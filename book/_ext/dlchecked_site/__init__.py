@@ -16,7 +16,7 @@ from sphinx.config import Config
 from sphinx.util import logging
 from sphinxcontrib import katex
 
-from . import claims, execution, outputs, strictness
+from . import claims, execution, listing, outputs, strictness, tables
 
 logger = logging.getLogger(__name__)
 _render = katex.render_latex
@@ -86,7 +86,9 @@ def setup(app: Sphinx) -> dict[str, Any]:
     app.connect("source-read", execution.stamp)
     app.connect("build-finished", _leave_out_what_no_page_loads)
     outputs.setup(app)
+    listing.setup(app)
     claims.setup(app)
+    tables.setup(app)
     # Last: a warning of any other handler must still count.
     app.connect("build-finished", strictness.end, priority=900)
     return {"version": "1", "parallel_read_safe": False, "parallel_write_safe": True}

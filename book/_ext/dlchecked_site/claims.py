@@ -1,8 +1,8 @@
 """The ledger's half of the book: claims stated in chapters, joined by id to the checks of cells.
 
 ``{claim}`` as a directive states a claim, ``{claim}`` as a role cites one, ``{tombstone}`` keeps
-the place of a withdrawn one, ``{ledger}`` lists them all. What does not fit together is a warning,
-and every warning fails the build.
+the place of a withdrawn one, ``{ledger}`` lists them all and ``{ledger-totals}`` counts them. What
+does not fit together is a warning, and every warning fails the build.
 """
 
 from __future__ import annotations
@@ -26,11 +26,30 @@ from sphinx.util.docutils import SphinxDirective
 from sphinx.util.nodes import clean_astext, make_refnode
 
 from .chapters import claims_checked
+from .listing import filters, form, listing, listing_row, row, table
 from .outputs import inline, part, verdict
 
 logger = logging.getLogger(__name__)
 IDS = "book/ledger_ids.txt"
 UNCHECKED = frozenset(("quote", "record"))
+# Each kind of check: what its verdict is called, and what that means.
+KINDS = {
+    "prove": ("proved", "a symbolic identity, relation or limit holds"),
+    "count": ("counted", "two exact integers are equal"),
+    "agree": ("agreed", "two computations give the same numbers within a stated tolerance"),
+    "observe": ("observed", "a behaviour shows on the right object and not on the wrong one"),
+    "measure": (
+        "measured",
+        "the interval of an estimate, at a stated level, contains the value, or lies on the right "
+        "side of it",
+    ),
+    "refute": (
+        "refuted",
+        "a printed statement fails at a counterexample where its correction holds",
+    ),
+    "quote": ("quoted", "not checked here: a figure from a paper"),
+    "record": ("recorded", "not checked here: a figure of ours, from a committed file"),
+}
 _ID = re.compile(r"[a-z][a-z0-9]*(-[a-z0-9]+)+")
 
 
@@ -44,6 +63,10 @@ class tombstone(nodes.General, nodes.Element):  # noqa: N801
 
 class ledger_table(nodes.General, nodes.Element):  # noqa: N801
     """Where the list of all claims goes."""
+
+
+class ledger_totals(nodes.General, nodes.Element):  # noqa: N801
+    """Where the numbers of claims and checks go."""
 
 
 class ClaimDirective(SphinxDirective):
@@ -92,6 +115,14 @@ class LedgerDirective(SphinxDirective):
         link = nodes.reference("", "claims.json", refuri="claims.json")
         data = nodes.paragraph("", "", nodes.Text("The same as data: "), link)
         return [ledger_table(), data]
+
+
+class LedgerTotalsDirective(SphinxDirective):
+    """Count the claims and checks of the book, kind by kind."""
+
+    def run(self) -> list[nodes.Node]:
+        """Leave a place, as for the list."""
+        return [ledger_totals()]
 
 
 class ClaimRole(XRefRole):
@@ -152,6 +183,7 @@ class LedgerDomain(Domain):
                 "source": node["source_text"],
                 "text": node["text"],
                 "body": [plain(child) for child in node.children],
+                "section": _section_of(node),
             })  # fmt: skip
         for node in document.findall(tombstone):
             self._note(self.tombstones, node["ids"][0], docname, node, {
@@ -218,6 +250,19 @@ def plain(node: nodes.Node) -> nodes.Node:
     copy = nodes.paragraph() if isinstance(node, nodes.paragraph) else nodes.inline()
     copy.extend(plain(child) for child in node.children)
     return copy
+
+
+def _section_of(node: nodes.Node) -> tuple[str, str]:
+    """The anchor and the title of the section in which a node stands."""
+    while node is not None and not isinstance(node, nodes.section):
+        node = node.parent
+    return (node["ids"][0], clean_astext(node.next_node(nodes.title))) if node else ("", "")
+
+
+def section_number(env: BuildEnvironment, docname: str, anchor: str) -> str:
+    """A section's number in the book, such as 3.2; none where sections have no numbers."""
+    number = env.toc_secnumbers.get(docname, {}).get(f"#{anchor}")
+    return ".".join(map(str, number or ()))
 
 
 def claim_number(env: BuildEnvironment, docname: str, name: str) -> str:
@@ -318,6 +363,8 @@ def fill(app: Sphinx, doctree: nodes.document, docname: str) -> None:
         _engrave(app, stone, docname, domain)
     for place in list(doctree.findall(ledger_table)):
         place.replace_self(_table(app, docname, domain))
+    for place in list(doctree.findall(ledger_totals)):
+        place.replace_self(_totals(domain))
 
 
 def _complete(box: claim, number: str, checks: list[dict[str, Any]]) -> None:
@@ -383,28 +430,31 @@ def in_order(env: BuildEnvironment, domain: LedgerDomain) -> list[tuple[str, dic
     return sorted(domain.claims.items(), key=place)
 
 
-def _table(app: Sphinx, docname: str, domain: LedgerDomain) -> nodes.Node:
-    table = nodes.table(classes=["dlc-ledger"])
-    group = nodes.tgroup(cols=3)
-    group += [nodes.colspec(colwidth=width) for width in (22, 38, 40)]
-    head = nodes.thead("", _row("Claim", "It says", "Verdict, and what its check rejects"))
-    body = nodes.tbody()
-    for name, entry in in_order(app.env, domain):
-        body += _claim_row(app, docname, domain, name, entry)
-    group += [head, body]
-    table += group
-    return table
+def _table(app: Sphinx, docname: str, domain: LedgerDomain) -> list[nodes.Node]:
+    rows = [
+        _claim_row(app, docname, domain, name, entry) for name, entry in in_order(app.env, domain)
+    ]
+    columns = ("Claim", "It says", "Verdict, and what its check rejects")
+    return [_filters(app.env, domain), table("ledger", "The claims of the book", columns, rows)]
 
 
 def _claim_row(
     app: Sphinx, docname: str, domain: LedgerDomain, name: str, entry: dict[str, Any]
-) -> nodes.row:
+) -> listing_row:
     number = claim_number(app.env, entry["docname"], name)
     link = make_refnode(app.builder, docname, entry["docname"], name, nodes.Text(number), name)
     source = nodes.paragraph("", "", part("source", *inline(entry["source"])))
     about = [nodes.paragraph("", "", link), nodes.paragraph("", "", part("id", name)), source]
     body = [child.deepcopy() for child in entry["body"]]
-    return _row(about, body, [_outcome(app, docname, check) for check in domain.checks_of(name)])
+    checks = domain.checks_of(name)
+    data = {
+        "kind": " ".join(dict.fromkeys(check["payload"]["kind"] for check in checks)),
+        "chapter": _topic(entry["docname"]),
+        "source": " ".join(origins(entry["source"])),
+    }
+    return row(
+        about, body, [_outcome(app, docname, c) for c in checks], id=f"row-{name}", data=data
+    )
 
 
 def _outcome(app: Sphinx, docname: str, check: dict[str, Any]) -> nodes.paragraph:
@@ -416,22 +466,91 @@ def _outcome(app: Sphinx, docname: str, check: dict[str, Any]) -> nodes.paragrap
     return line
 
 
-def _row(*cells: Any) -> nodes.row:
-    row = nodes.row()
-    for cell in cells:
-        content = nodes.paragraph("", cell) if isinstance(cell, str) else cell
-        row += nodes.entry("", *(content if isinstance(content, list) else [content]))
-    return row
+def _topic(docname: str) -> str:
+    return docname.rpartition("/")[2]
+
+
+ORIGINS = {
+    "hw9": ("hw9", r"\bhw9\b"),
+    "hw10": ("hw10", r"\bhw10\b"),
+    "answers-a": ("answers-a", r"\banswers-a\b"),
+    "answers-b": ("answers-b", r"\banswers-b\b"),
+    "answers-c": ("answers-c", r"\banswers-c\b"),
+    "paper": ("a paper", r"\b[a-z]+\d{4}[a-z]+\d*\b"),
+    "own": ("our own measurement", r"\bour own\b"),
+    "beyond": ("beyond the sheets", r"\bbeyond\b"),
+}
+
+
+def origins(source: str) -> list[str]:
+    """The sources that a claim names, as the ledger's filter knows them: keys of `ORIGINS`."""
+    return [key for key, (_, pattern) in ORIGINS.items() if re.search(pattern, source)]
+
+
+def _filters(env: BuildEnvironment, domain: LedgerDomain) -> filters:
+    entries = [entry for _, entry in in_order(env, domain)]
+    kinds = {check["payload"]["kind"] for checks in domain.checks.values() for check in checks}
+    named = {origin for entry in entries for origin in origins(entry["source"])}
+    pages = dict.fromkeys(entry["docname"] for entry in entries)
+    chapters = [(_topic(d), _topic(d).replace("_", " ")) for d in pages]
+    choices = [
+        ("kind", "Verdict", [(k, word) for k, (word, _) in KINDS.items() if k in kinds]),
+        ("chapter", "Chapter", chapters),
+        ("source", "Source", [(k, text) for k, (text, _) in ORIGINS.items() if k in named]),
+    ]
+    return form("table.dlc-ledger", ("claim", "claims"), choices)
+
+
+def _totals(domain: LedgerDomain) -> list[nodes.Node]:
+    """The numbers of claims, checks and rejected wrong versions, by kind of check."""
+    payloads = [check["payload"] for checks in domain.checks.values() for check in checks]
+    rows = [
+        _total(nodes.Text(word), meaning, [p for p in payloads if p["kind"] == kind])
+        for kind, (word, meaning) in KINDS.items()
+    ]
+    last = _total(nodes.Text("all"), f"{len(_pages(domain))} chapters", payloads)
+    last["classes"] = ["dlc-total"]
+    columns = ("Verdict", "It means", "Claims", "Checks", "Wrong versions rejected")
+    sentence = (
+        f"{len(domain.claims)} claims stand in {len(_pages(domain))} chapters. "
+        f"{len(payloads)} checks bind them, and reject {_rejected(payloads)} wrong versions."
+    )
+    numbers = table("totals", "Claims and checks by verdict", columns, [*rows, last])
+    return [nodes.paragraph("", sentence), numbers]
+
+
+def _pages(domain: LedgerDomain) -> set[str]:
+    return {entry["docname"] for entry in domain.claims.values()}
+
+
+def _rejected(payloads: list[dict[str, Any]]) -> int:
+    return sum(wrong["rejected"] for payload in payloads for wrong in payload["wrong"])
+
+
+def _total(word: nodes.Text, meaning: str, payloads: list[dict[str, Any]]) -> listing_row:
+    claims = {payload["id"] for payload in payloads}
+    numbers = (len(claims), len(payloads), _rejected(payloads))
+    return row(nodes.paragraph("", "", word), meaning, *map(str, numbers))
 
 
 def pages_to_write(app: Sphinx, env: BuildEnvironment) -> list[str]:
-    """The list's pages, whenever a claim or a verdict changed (event ``env-updated``)."""
+    """The lists' pages, whenever a claim, verdict or number changed (event ``env-get-updated``)."""
     domain: LedgerDomain = env.get_domain("ledger")  # type: ignore[assignment]
-    state = json.dumps(as_data(env, domain), sort_keys=True)
+    places = {
+        name: [*entry["section"], section_number(env, entry["docname"], entry["section"][0])]
+        for name, entry in domain.claims.items()
+    }
+    state = json.dumps([as_data(env, domain), places], sort_keys=True)
     if state == getattr(env, "dlchecked_ledger", None):
         return []
     env.dlchecked_ledger = state  # type: ignore[attr-defined]
-    return [d for d in env.found_docs if any(env.get_doctree(d).findall(ledger_table))]
+    return [d for d in sorted(env.found_docs) if _lists_claims(env.get_doctree(d))]
+
+
+def _lists_claims(doctree: nodes.document) -> bool:
+    return any(
+        isinstance(node, (ledger_table, ledger_totals, listing)) for node in doctree.findall()
+    )
 
 
 def as_data(env: BuildEnvironment, domain: LedgerDomain) -> list[dict[str, Any]]:
@@ -490,11 +609,14 @@ def setup(app: Sphinx) -> None:
     app.add_enumerable_node(claim, "claim", _title, html=(_visit_claim, _depart))
     app.add_node(tombstone, html=(_visit_tombstone, _depart))
     app.add_node(ledger_table)
+    app.add_node(ledger_totals)
     app.add_directive("claim", ClaimDirective)
     app.add_directive("tombstone", TombstoneDirective)
     app.add_directive("ledger", LedgerDirective)
+    app.add_directive("ledger-totals", LedgerTotalsDirective)
     app.add_role("claim", ClaimRole(warn_dangling=True))
     app.connect("env-check-consistency", consistent)
-    app.connect("env-updated", pages_to_write)
+    # After the book has been numbered.
+    app.connect("env-get-updated", pages_to_write, priority=900)
     app.connect("doctree-resolved", fill)
     app.connect("build-finished", write_data)
