@@ -15,7 +15,7 @@ PACKAGE = ROOT / "code" / "dlchecked"
 #: Rooms that every chapter may use, in the order in which they may use each other.
 SHARED = ["arguments", "proving", "ledger", "plotting", "counting", "training", "resnet"]
 #: Pages that are no chapters.
-OTHER_PAGES = {"ledger", "notation", "glossary", "api", "references"}
+OTHER_PAGES = {"ledger", "problems", "audit", "notation", "glossary", "api", "references"}
 
 
 def chapters() -> list[str]:
