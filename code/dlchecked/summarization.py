@@ -25,7 +25,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass, field
 from importlib import import_module
 from pathlib import Path
-from typing import Any, NamedTuple, Protocol, cast
+from typing import IO, Any, NamedTuple, Protocol, cast
 
 import torch
 from torch import Tensor, nn
@@ -86,6 +86,7 @@ __all__ = [
 PADDING, START, END, UNKNOWN = 0, 1, 2, 3
 """The tokens that are no words, and their numbers."""
 _SPECIAL = ("<padding>", "<start>", "<end>", "<unknown>")
+_Rows = Iterator[tuple[int, Mapping[str, Any]]]
 
 
 # Documents and their summaries
@@ -303,11 +304,13 @@ def load_examples(
     if not path.is_file():
         raise FileNotFoundError(f"path must be an existing file, got {str(path)!r}")
     examples: list[Example] = []
-    for line, row in readers[path.suffix](path, (document, summary)):
-        if len(examples) == limit:
-            break
-        long, short = (_text_field(path, line, row, key) for key in (document, summary))
-        examples.append(Example(long, short))
+    # Opened here and not where it is read, so that an error anywhere closes it at once.
+    with path.open("rb") as file:
+        for line, row in readers[path.suffix](path, _lines(path, file), (document, summary)):
+            if len(examples) == limit:
+                break
+            long, short = (_text_field(path, line, row, key) for key in (document, summary))
+            examples.append(Example(long, short))
     if not examples:
         raise ValueError(f"{path} must hold at least one row, got none")
     return examples
@@ -326,18 +329,17 @@ def _text_field(path: Path, line: int, row: Mapping[str, Any], key: str) -> str:
     return str(row[key])
 
 
-def _lines(path: Path) -> Iterator[str]:
+def _lines(path: Path, file: IO[bytes]) -> Iterator[str]:
     """The lines of a UTF-8 file, with their ends; a bad byte is an error that names its line."""
-    with path.open("rb") as file:
-        for number, line in enumerate(file, start=1):
-            try:
-                yield line.decode("utf-8-sig" if number == 1 else "utf-8")
-            except UnicodeDecodeError as problem:
-                raise ValueError(f"{path}, line {number}: not UTF-8 ({problem.reason})") from None
+    for number, line in enumerate(file, start=1):
+        try:
+            yield line.decode("utf-8-sig" if number == 1 else "utf-8")
+        except UnicodeDecodeError as problem:
+            raise ValueError(f"{path}, line {number}: not UTF-8 ({problem.reason})") from None
 
 
-def _json_rows(path: Path, keys: tuple[str, str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    for number, line in enumerate(_lines(path), start=1):
+def _json_rows(path: Path, lines: Iterator[str], keys: tuple[str, str]) -> _Rows:
+    for number, line in enumerate(lines, start=1):
         if not line.strip():
             continue
         try:
@@ -353,8 +355,8 @@ def _json_rows(path: Path, keys: tuple[str, str]) -> Iterator[tuple[int, Mapping
         yield number, row
 
 
-def _csv_rows(path: Path, keys: tuple[str, str]) -> Iterator[tuple[int, Mapping[str, Any]]]:
-    reader = csv.reader(_lines(path), strict=True)
+def _csv_rows(path: Path, lines: Iterator[str], keys: tuple[str, str]) -> _Rows:
+    reader = csv.reader(lines, strict=True)
     header: list[str] | None = None
     while True:
         first = reader.line_num + 1
